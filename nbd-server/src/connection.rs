@@ -1,0 +1,202 @@
+//! One connection, one thread: take all that has arrived, run it, answer in one go.
+//!
+//! The thread waits only in poll(2), for its socket and for its outbox, so that a held request never stops it.
+
+mod input;
+mod transmission;
+
+use std::io;
+use std::sync::Arc;
+
+use nbd_wire::{Outcome, ServerHandshake, ServerHandshakeError};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
+use crate::outbox::Outbox;
+use crate::server::ExportList;
+use crate::socket::Socket;
+use input::Input;
+use transmission::{Progress, Transmission};
+
+/// With this many bytes of replies unsent, no further request is looked at.
+const OUTPUT_MAX: usize = 256 << 10;
+
+/// After a reply that was larger than this, its buffer is given back.
+const OUTPUT_KEPT: usize = 4 << 20;
+
+/// Why a connection ended otherwise than by the client's wish.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectionError {
+    #[error(transparent)]
+    Handshake(#[from] ServerHandshakeError),
+    #[error(transparent)]
+    OutOfStep(#[from] nbd_wire::BadRequestMagic),
+    #[error("the socket failed")]
+    Socket(#[from] io::Error),
+}
+
+/// Replies on their way out.
+#[derive(Debug, Default)]
+pub(crate) struct Output {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+impl Output {
+    fn pending(&self) -> usize {
+        self.bytes.len() - self.sent
+    }
+
+    /// Sends what the socket takes without waiting.
+    fn send(&mut self, socket: &Socket) -> io::Result<()> {
+        while let Some(rest) = self.bytes.get(self.sent..).filter(|rest| !rest.is_empty()) {
+            match socket.try_send(rest)? {
+                Some(count) => self.sent += count,
+                None => return Ok(()),
+            }
+        }
+        self.bytes.clear();
+        self.sent = 0;
+        self.bytes.shrink_to(OUTPUT_KEPT);
+        Ok(())
+    }
+}
+
+/// What poll(2) found.
+struct Ready {
+    input: bool,
+    bell: bool,
+}
+
+enum Phase {
+    Handshake(ServerHandshake),
+    Transmission(Transmission),
+    /// Nothing more is read; what is owed is sent.
+    Closing,
+}
+
+/// The state of one connection.
+pub(crate) struct Connection {
+    socket: Socket,
+    exports: ExportList,
+    outbox: Arc<Outbox>,
+    input: Input,
+    output: Output,
+    phase: Phase,
+}
+
+impl Connection {
+    pub(crate) fn new(socket: Socket, exports: ExportList, outbox: Arc<Outbox>) -> Self {
+        let mut output = Output::default();
+        ServerHandshake::greet(&mut output.bytes);
+        let phase = Phase::Handshake(ServerHandshake::new());
+        Self { socket, exports, outbox, input: Input::new(), output, phase }
+    }
+
+    /// Serves until the client leaves, breaks the protocol, or the server stops. Held requests of this connection are
+    /// forgotten then.
+    pub(crate) fn serve(mut self) -> Result<(), ConnectionError> {
+        let result = self.turn();
+        if result.is_err() {
+            // Best effort: the client may still want to know what was answered before it broke the protocol.
+            let _client_gone = self.output.send(&self.socket);
+        }
+        result
+    }
+
+    fn turn(&mut self) -> Result<(), ConnectionError> {
+        loop {
+            let progress = self.process()?;
+            self.output.send(&self.socket)?;
+            let room = self.output.pending() < OUTPUT_MAX;
+            match progress {
+                Progress::OutputFull if room => continue,
+                Progress::Closed if self.output.pending() == 0 => return Ok(()),
+                _ => {}
+            }
+            let ready = self.wait(room && !matches!(progress, Progress::Closed))?;
+            if ready.bell && !self.outbox.collect(&mut self.output.bytes) {
+                return Ok(());
+            }
+            if ready.input && self.receive()? == Some(0) {
+                self.close();
+            }
+        }
+    }
+
+    /// Runs what is in the input buffer, until it needs more input or the output is full.
+    fn process(&mut self) -> Result<Progress, ConnectionError> {
+        loop {
+            match &mut self.phase {
+                Phase::Closing => return Ok(Progress::Closed),
+                Phase::Transmission(transmission) => {
+                    let progress = transmission.process(&mut self.input, &self.outbox, &mut self.output)?;
+                    if matches!(progress, Progress::Closed) {
+                        self.close();
+                    }
+                    return Ok(progress);
+                }
+                Phase::Handshake(handshake) => {
+                    let received =
+                        handshake.receive(self.input.bytes(), &self.exports, &mut self.output.bytes);
+                    let (used, outcome) = received?;
+                    self.input.consume(used);
+                    match outcome {
+                        Outcome::More => return Ok(Progress::NeedsInput),
+                        Outcome::Aborted => self.close(),
+                        Outcome::Transmission(found) => {
+                            self.phase = Phase::Transmission(Transmission::new(found.export));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The client wants no more: what it is owed is sent, and what it has held is forgotten, since nobody would take
+    /// the answer.
+    fn close(&mut self) {
+        self.forget_held();
+        self.phase = Phase::Closing;
+    }
+
+    fn forget_held(&self) {
+        if let Phase::Transmission(transmission) = &self.phase {
+            transmission.disk().forget(&self.outbox);
+        }
+    }
+
+    /// `None` when there was nothing after all.
+    fn receive(&mut self) -> io::Result<Option<usize>> {
+        match &mut self.phase {
+            Phase::Transmission(transmission) => transmission.receive(&mut self.input, &self.socket),
+            Phase::Handshake(_) | Phase::Closing => self.input.receive(&self.socket),
+        }
+    }
+
+    /// Waits for the bell, for room in the socket when something is unsent, and for input when it is wanted.
+    fn wait(&self, want_input: bool) -> io::Result<Ready> {
+        let mut events = PollFlags::empty();
+        events.set(PollFlags::IN, want_input);
+        events.set(PollFlags::OUT, self.output.pending() > 0);
+        let mut fds = [PollFd::new(&self.socket, events), PollFd::new(self.outbox.bell(), PollFlags::IN)];
+        loop {
+            match poll(&mut fds, None) {
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+                Ok(_) => break,
+            }
+        }
+        let [socket, bell] = fds.map(|fd| fd.revents());
+        let input = want_input && socket.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR);
+        Ok(Ready { input, bell: !bell.is_empty() })
+    }
+}
+
+impl Drop for Connection {
+    /// However it ends: no request stays held for a client that has gone.
+    fn drop(&mut self) {
+        self.forget_held();
+        self.socket.shutdown();
+    }
+}

@@ -1,0 +1,254 @@
+//! A disk that connections share: the store with its faults, its held requests and its statistics under one lock.
+
+mod execute;
+mod held;
+mod stats;
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use brim_device::fault::{Decision, Entry, FaultTable, Request, Row, RowError};
+use brim_device::{Bytes, SizeError, Store};
+
+use crate::lock;
+use crate::outbox::Outbox;
+pub(crate) use execute::{PAYLOAD_MAX, refuse};
+pub use held::Held;
+use held::{HeldRequest, now};
+pub use stats::{Count, Stats};
+
+/// Reads from this length on copy their data from a fork of the store, after the lock is given back.
+const LONG_READ: Bytes = Bytes(128 << 10);
+
+/// A shared handle to one disk. Clones are the same disk; [`Disk::fork`] makes another.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// Told whenever a request is held.
+    holding: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    store: Store,
+    faults: FaultTable,
+    stats: Stats,
+    /// In order of arrival.
+    held: Vec<HeldRequest>,
+}
+
+/// A row of the fault table with what it has seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The row.
+    pub row: Row,
+    /// Requests that its conditions on the operation matched.
+    pub matches: u64,
+    /// Requests that it did something to. Zero at the end of a run means that nothing was tested.
+    pub firings: u64,
+    /// Its gate was opened: it goes on counting and holds no more.
+    pub open: bool,
+}
+
+/// One request as a connection hands it over, checked to be of a kind the table knows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Incoming<'a> {
+    pub(crate) request: Request,
+    /// The payload of a write.
+    pub(crate) data: &'a [u8],
+    pub(crate) cookie: u64,
+}
+
+impl Disk {
+    /// An empty disk of an exact size.
+    ///
+    /// # Errors
+    ///
+    /// When the size is not a multiple of 512 bytes, or too large ([`Store::SIZE_MAX`]).
+    pub fn new(size: Bytes) -> Result<Self, SizeError> {
+        Store::new(size).map(Self::from_store)
+    }
+
+    /// A disk with the content of `store`, without faults.
+    #[must_use]
+    pub fn from_store(store: Store) -> Self {
+        let state = State { store, faults: FaultTable::new(), stats: Stats::default(), held: Vec::new() };
+        Self { shared: Arc::new(Shared { state: Mutex::new(state), holding: Condvar::new() }) }
+    }
+
+    /// Another disk with the content of this moment, in constant time, also while this one serves. It has no faults,
+    /// nothing held, and statistics of its own.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self::from_store(self.snapshot())
+    }
+
+    /// The content of this moment, in constant time.
+    #[must_use]
+    pub fn snapshot(&self) -> Store {
+        lock(&self.shared.state).store.fork()
+    }
+
+    /// The exact size.
+    #[must_use]
+    pub fn size(&self) -> Bytes {
+        lock(&self.shared.state).store.size()
+    }
+
+    /// Gives the disk another size at once. Clients learn of it on their next handshake only; for nbd.ko, tell the
+    /// kernel by netlink.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Disk::new`]; nothing changes then.
+    pub fn resize(&self, size: Bytes) -> Result<(), SizeError> {
+        lock(&self.shared.state).store.resize(size)
+    }
+
+    /// The memory that the blocks of this disk take, those it shares with forks included.
+    #[must_use]
+    pub fn allocated(&self) -> Bytes {
+        lock(&self.shared.state).store.allocated()
+    }
+
+    /// What was asked of this disk so far, held and failed requests included.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        lock(&self.shared.state).stats
+    }
+
+    /// Adds a row to the end of the fault table. It counts from here on.
+    ///
+    /// # Errors
+    ///
+    /// When its name is taken, or when it can never fire.
+    pub fn add_fault(&self, row: Row) -> Result<(), RowError> {
+        lock(&self.shared.state).faults.add(row)
+    }
+
+    /// The fault table in order, with its counts.
+    #[must_use]
+    pub fn faults(&self) -> Vec<Fault> {
+        let fault = |entry: &Entry| Fault {
+            row: entry.row.clone(),
+            matches: entry.matches,
+            firings: entry.firings,
+            open: entry.open,
+        };
+        lock(&self.shared.state).faults.entries().iter().map(fault).collect()
+    }
+
+    /// The requests that wait at gates, in order of arrival. A request whose connection ends, by `NBD_CMD_DISC` too, is
+    /// dropped without being executed.
+    #[must_use]
+    pub fn held(&self) -> Vec<Held> {
+        let now = now();
+        lock(&self.shared.state).held.iter().map(|held| held.describe(now)).collect()
+    }
+
+    /// Waits until at least `count` requests wait at the gate `name`, and answers how many do: fewer when `limit` is
+    /// over first.
+    #[must_use]
+    pub fn wait_held(&self, name: &str, count: usize, limit: Duration) -> usize {
+        let waiting = |state: &State| state.held.iter().filter(|held| held.gate == name).count();
+        let result = self
+            .shared
+            .holding
+            .wait_timeout_while(lock(&self.shared.state), limit, |state| waiting(state) < count);
+        let (state, _timeout) = result.unwrap_or_else(PoisonError::into_inner);
+        waiting(&state)
+    }
+
+    /// Opens the gate `name` for good: executes what waits there, in order of arrival, and has the replies sent by the
+    /// connections that own them. When this returns, the requests are done; answers how many. Also a gate that holds
+    /// nothing yet is open from here on. Zero when there is no such gate.
+    #[must_use = "how many were released says whether the gate had caught anything"]
+    pub fn open_gate(&self, name: &str) -> usize {
+        let mut state = lock(&self.shared.state);
+        state.faults.open(name);
+        let released = state.release(|held| held.gate == name);
+        drop(state);
+        deliver(&released)
+    }
+
+    /// Opens all gates there are, as [`Disk::open_gate`].
+    #[must_use = "how many were released says whether a gate had caught anything"]
+    pub fn open_all_gates(&self) -> usize {
+        let mut state = lock(&self.shared.state);
+        state.faults.open_all();
+        let released = state.release(|_| true);
+        drop(state);
+        deliver(&released)
+    }
+
+    /// Executes or holds one request. What is answered at once is appended to `output`; what is held is answered
+    /// through `owner`.
+    pub(crate) fn submit(&self, incoming: &Incoming<'_>, owner: &Arc<Outbox>, output: &mut Vec<u8>) {
+        let mut state = lock(&self.shared.state);
+        state.stats.count(&incoming.request);
+        // A request that cannot be done fails before any fault sees it: a gate holds only what would have an effect.
+        if let Err(error) = state.check(&incoming.request) {
+            return execute::refuse(incoming.cookie, error, output);
+        }
+        if !state.faults.is_empty()
+            && let Decision::Hold { row } = state.faults.decide(&incoming.request)
+        {
+            let gate =
+                state.faults.entries().get(row).map(|entry| entry.row.name.clone()).unwrap_or_default();
+            state.held.push(HeldRequest::new(gate, incoming, owner));
+            drop(state);
+            self.shared.holding.notify_all();
+            return;
+        }
+        if execute::is_long_read(&incoming.request) {
+            let snapshot = state.store.fork();
+            drop(state);
+            execute::read(&snapshot, incoming, output);
+        } else {
+            execute::run(&mut state.store, incoming, output);
+        }
+    }
+
+    /// Forgets what a connection that has ended still waits for.
+    pub(crate) fn forget(&self, owner: &Arc<Outbox>) {
+        let mut gone = Vec::new();
+        let mut state = lock(&self.shared.state);
+        gone.extend(state.held.extract_if(.., |held| Arc::ptr_eq(&held.owner, owner)));
+        drop(state);
+    }
+}
+
+impl State {
+    /// Executes the held requests that `which` picks.
+    fn release(&mut self, which: impl Fn(&HeldRequest) -> bool) -> Vec<Released> {
+        let picked: Vec<HeldRequest> = self.held.extract_if(.., |held| which(held)).collect();
+        let run = |held: HeldRequest| {
+            let mut reply = Vec::new();
+            execute::run(&mut self.store, &held.incoming(), &mut reply);
+            Released { owner: held.owner, reply }
+        };
+        picked.into_iter().map(run).collect()
+    }
+
+    fn check(&self, request: &Request) -> Result<(), nbd_wire::ErrorCode> {
+        execute::check(request, self.store.size())
+    }
+}
+
+/// A held request that was executed and is to be answered.
+struct Released {
+    owner: Arc<Outbox>,
+    reply: Vec<u8>,
+}
+
+fn deliver(released: &[Released]) -> usize {
+    for Released { owner, reply } in released {
+        owner.post(reply);
+    }
+    released.len()
+}

@@ -1,0 +1,27 @@
+//! brim's disks on sockets: an NBD server, and the client that speaks to it.
+//!
+//! A [`Disk`] is a shared handle to a store with its faults and statistics; a [`Server`] exports disks by name over
+//! UNIX sockets, TCP and socket pairs; a [`client::Client`] keeps many requests in flight. Each connection has one
+//! thread that reads all that has arrived, runs it, and answers in one go. A held request is an entry in a list, not a
+//! thread, and is answered out of order when its gate opens.
+
+pub mod client;
+mod connection;
+mod disk;
+mod listener;
+mod outbox;
+mod server;
+mod socket;
+
+pub use disk::{Count, Disk, Fault, Held, Stats};
+pub use listener::{ListenError, Listener};
+pub use server::{ExportError, Server};
+pub use socket::Socket;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks, also after another thread panicked with the lock: every value under a lock here is whole between two
+/// statements.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

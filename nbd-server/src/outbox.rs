@@ -1,0 +1,78 @@
+//! What other threads leave for a connection's thread: replies of released requests, and the order to stop.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Mutex;
+
+use rustix::event::EventfdFlags;
+
+use crate::lock;
+
+/// A bell that can be waited for with poll(2).
+#[derive(Debug)]
+pub(crate) struct Bell(OwnedFd);
+
+impl Bell {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
+    }
+
+    pub(crate) fn ring(&self) {
+        // The one error a valid eventfd has here is EAGAIN, when 2^64 − 2 rings are unheard: it rings already.
+        let _rings_already = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+    }
+
+    pub(crate) fn quiet(&self) {
+        // EAGAIN means that it did not ring.
+        let _was_quiet = rustix::io::read(&self.0, &mut [0; 8]);
+    }
+}
+
+impl AsFd for Bell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Letters {
+    replies: Vec<u8>,
+    stop: bool,
+}
+
+/// The letter box of one connection.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    letters: Mutex<Letters>,
+    bell: Bell,
+}
+
+impl Outbox {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self { letters: Mutex::default(), bell: Bell::new()? })
+    }
+
+    /// Leaves whole replies, encoded.
+    pub(crate) fn post(&self, replies: &[u8]) {
+        lock(&self.letters).replies.extend_from_slice(replies);
+        self.bell.ring();
+    }
+
+    /// Tells the connection to end.
+    pub(crate) fn stop(&self) {
+        lock(&self.letters).stop = true;
+        self.bell.ring();
+    }
+
+    /// Moves the replies to `output`; false when the connection is to end.
+    pub(crate) fn collect(&self, output: &mut Vec<u8>) -> bool {
+        self.bell.quiet();
+        let mut letters = lock(&self.letters);
+        output.append(&mut letters.replies);
+        !letters.stop
+    }
+
+    pub(crate) fn bell(&self) -> &Bell {
+        &self.bell
+    }
+}

@@ -1,0 +1,227 @@
+//! The server: exports by name, and the threads that serve them.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::{Arc, Mutex, Weak};
+use std::thread::{self, JoinHandle};
+
+use nbd_wire::{BlockSizes, ExportInfo, Exports, Found, MAX_NAME_LENGTH, TransmissionFlags};
+
+use crate::connection::Connection;
+use crate::disk::Disk;
+use crate::listener::{Acceptor, ListenError, Listener};
+use crate::lock;
+use crate::outbox::Outbox;
+use crate::socket::Socket;
+
+/// Why a disk cannot be exported under a name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExportError {
+    /// Another disk has that name.
+    #[error("an export named {name:?} is there already")]
+    Exists {
+        /// The name.
+        name: String,
+    },
+    /// The protocol cannot carry the name.
+    #[error("{length} bytes of export name are not a name (up to {MAX_NAME_LENGTH} bytes without NUL)")]
+    Name {
+        /// Bytes of the name.
+        length: usize,
+    },
+}
+
+/// What every export can do. One store is behind all connections, so that a flush on any covers what was answered on
+/// all, which is what `NBD_FLAG_CAN_MULTI_CONN` promises (proto.md, "Transmission flags").
+const FLAGS: TransmissionFlags = TransmissionFlags(
+    TransmissionFlags::HAS_FLAGS.0
+        | TransmissionFlags::SEND_FLUSH.0
+        | TransmissionFlags::SEND_FUA.0
+        | TransmissionFlags::SEND_TRIM.0
+        | TransmissionFlags::SEND_WRITE_ZEROES.0
+        | TransmissionFlags::CAN_MULTI_CONN.0,
+);
+
+/// Any byte may be asked for; 32 MiB is what clients that do not ask for sizes keep to as well (proto.md, "Block size
+/// constraints").
+const BLOCK_SIZES: BlockSizes = BlockSizes { minimum: 1, preferred: 4096, maximum: 32 << 20 };
+
+/// The exports of one server, in the order they were added; the first is the default.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ExportList(Arc<Mutex<Vec<(String, Disk)>>>);
+
+impl Exports for ExportList {
+    type Export = Disk;
+
+    fn find(&self, name: &str) -> Option<Found<Disk>> {
+        let list = lock(&self.0);
+        let named = list.iter().find(|(known, _)| known == name);
+        let (name, disk) = named.or_else(|| list.first().filter(|_| name.is_empty()))?;
+        let (name, disk) = (name.clone(), disk.clone());
+        drop(list);
+        let info = ExportInfo { size: disk.size().0, flags: FLAGS, block_sizes: Some(BLOCK_SIZES) };
+        Some(Found { export: disk, name, info })
+    }
+
+    fn names(&self) -> Vec<String> {
+        lock(&self.0).iter().map(|(name, _)| name.clone()).collect()
+    }
+}
+
+/// Exports disks over NBD. Dropping it is [`Server::shutdown`].
+#[derive(Debug, Default)]
+pub struct Server {
+    exports: ExportList,
+    connections: Arc<Connections>,
+    acceptors: Mutex<Vec<Weak<Acceptor>>>,
+}
+
+impl Server {
+    /// A server without exports that listens nowhere.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Offers `disk` as `name`. The first export is also what a client gets that asks for the empty name.
+    ///
+    /// # Errors
+    ///
+    /// When the name is taken, or none the protocol could carry.
+    pub fn add_export(&self, name: &str, disk: Disk) -> Result<(), ExportError> {
+        if name.len() > MAX_NAME_LENGTH || name.contains('\0') {
+            return Err(ExportError::Name { length: name.len() });
+        }
+        let mut list = lock(&self.exports.0);
+        if list.iter().any(|(known, _)| known == name) {
+            return Err(ExportError::Exists { name: name.to_owned() });
+        }
+        list.push((name.to_owned(), disk));
+        Ok(())
+    }
+
+    /// Stops offering `name` and answers its disk. Connections that have it keep it.
+    #[must_use = "connections may still change the disk; `None` means that there was no such export"]
+    pub fn remove_export(&self, name: &str) -> Option<Disk> {
+        let mut list = lock(&self.exports.0);
+        let index = list.iter().position(|(known, _)| known == name)?;
+        Some(list.remove(index).1)
+    }
+
+    /// Listens on a new UNIX socket at `path`. A socket that nobody listens on any more is replaced; the file goes away
+    /// with the listener.
+    ///
+    /// # Errors
+    ///
+    /// When something else is at `path`, or the system refuses.
+    pub fn listen_unix(&self, path: impl AsRef<Path>) -> Result<Listener, ListenError> {
+        Acceptor::unix(path.as_ref(), self.door()).map(|acceptor| self.adopt(acceptor))
+    }
+
+    /// Listens on a TCP address; with port 0 the system picks one, which [`Listener::local_addr`] tells.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses the address.
+    pub fn listen_tcp(&self, address: SocketAddr) -> Result<Listener, ListenError> {
+        let tcp = |source| ListenError::Tcp { address, source };
+        let listener = TcpListener::bind(address).map_err(tcp)?;
+        Acceptor::tcp(listener, self.door()).map(|acceptor| self.adopt(acceptor)).map_err(tcp)
+    }
+
+    /// A connection within this process: one end of a socket pair whose other end is served.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no more descriptors or threads, or the server was shut down.
+    pub fn connect(&self) -> io::Result<UnixStream> {
+        let (ours, theirs) = UnixStream::pair()?;
+        self.door().serve(ours.into())?;
+        Ok(theirs)
+    }
+
+    /// Closes all listeners and connections and waits for their threads. Held requests are dropped, not executed. The
+    /// server cannot be used again.
+    pub fn shutdown(&self) {
+        for acceptor in lock(&self.acceptors).drain(..).filter_map(|weak| weak.upgrade()) {
+            acceptor.stop();
+        }
+        self.connections.shutdown();
+    }
+
+    fn door(&self) -> Door {
+        Door { exports: self.exports.clone(), connections: Arc::clone(&self.connections) }
+    }
+
+    fn adopt(&self, acceptor: Arc<Acceptor>) -> Listener {
+        let mut acceptors = lock(&self.acceptors);
+        acceptors.retain(|weak| weak.strong_count() > 0);
+        acceptors.push(Arc::downgrade(&acceptor));
+        Listener::new(acceptor)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+/// Where sockets become connections.
+#[derive(Clone, Debug)]
+pub(crate) struct Door {
+    exports: ExportList,
+    connections: Arc<Connections>,
+}
+
+impl Door {
+    pub(crate) fn serve(&self, socket: Socket) -> io::Result<()> {
+        self.connections.start(socket, self.exports.clone())
+    }
+}
+
+#[derive(Debug, Default)]
+struct Connections(Mutex<Threads>);
+
+#[derive(Debug, Default)]
+struct Threads {
+    running: Vec<(Weak<Outbox>, JoinHandle<()>)>,
+    stopped: bool,
+}
+
+impl Connections {
+    fn start(&self, socket: Socket, exports: ExportList) -> io::Result<()> {
+        let mut threads = lock(&self.0);
+        if threads.stopped {
+            return Err(io::Error::new(io::ErrorKind::NotConnected, "the server was shut down"));
+        }
+        threads.running.retain(|(_, thread)| !thread.is_finished());
+        let outbox = Arc::new(Outbox::new()?);
+        let weak = Arc::downgrade(&outbox);
+        let connection = move || {
+            // The client sees the connection end, and there is nobody else to tell.
+            let _client_broke_off = Connection::new(socket, exports, outbox).serve();
+        };
+        let thread = thread::Builder::new().name("nbd connection".to_owned()).spawn(connection)?;
+        threads.running.push((weak, thread));
+        Ok(())
+    }
+
+    fn shutdown(&self) {
+        let running = {
+            let mut threads = lock(&self.0);
+            threads.stopped = true;
+            std::mem::take(&mut threads.running)
+        };
+        for outbox in running.iter().filter_map(|(outbox, _)| outbox.upgrade()) {
+            outbox.stop();
+        }
+        for (_, thread) in running {
+            // A thread that panicked has told so on stderr, and its connection is closed like the others.
+            let _panicked = thread.join();
+        }
+    }
+}

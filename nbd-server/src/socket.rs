@@ -1,0 +1,106 @@
+//! Stream sockets of either family, without a signal when the peer has gone.
+
+use std::io;
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+
+/// A connected stream socket, UNIX or TCP. It is used in blocking mode.
+#[derive(Debug)]
+pub struct Socket {
+    stream: Stream,
+}
+
+#[derive(Debug)]
+enum Stream {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+impl From<UnixStream> for Socket {
+    fn from(stream: UnixStream) -> Self {
+        Self { stream: Stream::Unix(stream) }
+    }
+}
+
+impl From<TcpStream> for Socket {
+    fn from(stream: TcpStream) -> Self {
+        // Replies are sent in batches already; waiting for more would only delay them. A kernel that refuses leaves
+        // a slow connection, not a wrong one.
+        let _slow_only = stream.set_nodelay(true);
+        Self { stream: Stream::Tcp(stream) }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.stream {
+            Stream::Unix(stream) => stream.as_fd(),
+            Stream::Tcp(stream) => stream.as_fd(),
+        }
+    }
+}
+
+impl From<Socket> for OwnedFd {
+    fn from(socket: Socket) -> Self {
+        match socket.stream {
+            Stream::Unix(stream) => stream.into(),
+            Stream::Tcp(stream) => stream.into(),
+        }
+    }
+}
+
+impl Socket {
+    /// Waits for bytes; 0 at the end of the stream.
+    pub(crate) fn receive(&self, buf: &mut [u8]) -> io::Result<usize> {
+        retry(|| rustix::net::recv(self, &mut *buf, RecvFlags::empty()).map(|(count, _)| count))
+    }
+
+    /// Takes the bytes that are there; `None` when there are none yet, `Some(0)` at the end of the stream.
+    pub(crate) fn try_receive(&self, buf: &mut [u8]) -> io::Result<Option<usize>> {
+        would_block(retry(|| rustix::net::recv(self, &mut *buf, RecvFlags::DONTWAIT).map(|(count, _)| count)))
+    }
+
+    /// Sends what fits now; `None` when nothing does.
+    pub(crate) fn try_send(&self, data: &[u8]) -> io::Result<Option<usize>> {
+        would_block(retry(|| rustix::net::send(self, data, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)))
+    }
+
+    /// Sends all, waiting as long as it takes.
+    pub(crate) fn send_all(&self, mut data: &[u8]) -> io::Result<()> {
+        while !data.is_empty() {
+            let sent = retry(|| rustix::net::send(self, data, SendFlags::NOSIGNAL))?;
+            data = data.get(sent..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Ends both directions, which wakes whoever waits on this socket.
+    pub(crate) fn shutdown(&self) {
+        // A socket whose peer has gone is shut down already.
+        let _gone_already = match &self.stream {
+            Stream::Unix(stream) => stream.shutdown(Shutdown::Both),
+            Stream::Tcp(stream) => stream.shutdown(Shutdown::Both),
+        };
+    }
+}
+
+fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            result => return result.map_err(io::Error::from),
+        }
+    }
+}
+
+fn would_block(result: io::Result<usize>) -> io::Result<Option<usize>> {
+    match result {
+        Ok(count) => Ok(Some(count)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
+    }
+}

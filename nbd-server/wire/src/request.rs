@@ -1,0 +1,151 @@
+//! Requests of the transmission phase.
+
+use crate::bytes::{Fields, Put};
+use crate::{CommandFlags, ErrorCode};
+
+/// `NBD_REQUEST_MAGIC` (proto.md, "Request message").
+const REQUEST_MAGIC: u32 = 0x2560_9513;
+
+/// The type of a request: proto.md, "Request types".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Command {
+    /// `NBD_CMD_READ`.
+    Read,
+    /// `NBD_CMD_WRITE`, the one command a payload follows.
+    Write,
+    /// `NBD_CMD_DISC`: the client is going; no reply.
+    Disconnect,
+    /// `NBD_CMD_FLUSH`.
+    Flush,
+    /// `NBD_CMD_TRIM`.
+    Trim,
+    /// `NBD_CMD_CACHE`.
+    Cache,
+    /// `NBD_CMD_WRITE_ZEROES`.
+    WriteZeroes,
+    /// A type this crate does not know. It has no payload, so the stream stays in step.
+    Other(u16),
+}
+
+impl Command {
+    /// The value on the wire.
+    #[must_use]
+    pub const fn value(self) -> u16 {
+        match self {
+            Self::Read => 0,
+            Self::Write => 1,
+            Self::Disconnect => 2,
+            Self::Flush => 3,
+            Self::Trim => 4,
+            Self::Cache => 5,
+            Self::WriteZeroes => 6,
+            Self::Other(value) => value,
+        }
+    }
+
+    /// The command of a value on the wire.
+    #[must_use]
+    pub const fn from_value(value: u16) -> Self {
+        match value {
+            0 => Self::Read,
+            1 => Self::Write,
+            2 => Self::Disconnect,
+            3 => Self::Flush,
+            4 => Self::Trim,
+            5 => Self::Cache,
+            6 => Self::WriteZeroes,
+            other => Self::Other(other),
+        }
+    }
+}
+
+/// The header of one request. The payload of a write follows it in the stream and is the caller's to find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Request {
+    /// What is asked.
+    pub command: Command,
+    /// How it is to be done, unknown bits included.
+    pub flags: CommandFlags,
+    /// The client's name for this request, repeated in the reply ("handle" in older copies of proto.md).
+    pub cookie: u64,
+    /// First byte on the export.
+    pub offset: u64,
+    /// Bytes on the export; for a write also the length of the payload.
+    pub length: u32,
+}
+
+/// The stream does not start with a request, so it is out of step and no later byte can be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a request starts with {found:#010x} instead of {REQUEST_MAGIC:#010x}")]
+pub struct BadRequestMagic {
+    /// The first four bytes.
+    pub found: u32,
+}
+
+impl Request {
+    /// The length of a header in bytes (proto.md, "Request message").
+    pub const SIZE: usize = 28;
+
+    /// Reads the header at the front of `input`; `None` while fewer than [`Request::SIZE`] bytes are there.
+    ///
+    /// # Errors
+    ///
+    /// When the magic is wrong. The connection must then be dropped.
+    pub fn parse(input: &[u8]) -> Result<Option<Self>, BadRequestMagic> {
+        let Some(header) = input.first_chunk::<{ Self::SIZE }>() else {
+            return Ok(None);
+        };
+        let mut fields = Fields(header);
+        let magic = fields.u32();
+        if magic != Some(REQUEST_MAGIC) {
+            return Err(BadRequestMagic { found: magic.unwrap_or_default() });
+        }
+        Ok(Self::fields(&mut fields))
+    }
+
+    fn fields(fields: &mut Fields<'_>) -> Option<Self> {
+        Some(Self {
+            flags: CommandFlags(fields.u16()?),
+            command: Command::from_value(fields.u16()?),
+            cookie: fields.u64()?,
+            offset: fields.u64()?,
+            length: fields.u32()?,
+        })
+    }
+
+    /// Appends the header to `output`.
+    pub fn encode(&self, output: &mut Vec<u8>) {
+        output.put_u32(REQUEST_MAGIC);
+        output.put_u16(self.flags.0);
+        output.put_u16(self.command.value());
+        output.put_u64(self.cookie);
+        output.put_u64(self.offset);
+        output.put_u32(self.length);
+    }
+
+    /// How many bytes of payload follow the header.
+    #[must_use]
+    pub const fn payload_length(&self) -> u32 {
+        match self.command {
+            Command::Write => self.length,
+            _ => 0,
+        }
+    }
+
+    /// Whether this server's protocol knows the command and every flag on it.
+    ///
+    /// # Errors
+    ///
+    /// The code to answer with: `EINVAL` for an unknown command ("if the server receives a request it does not
+    /// support, it SHOULD return `EINVAL`") and for an unknown or misplaced flag (proto.md, "Command flags").
+    pub fn check(&self) -> Result<(), ErrorCode> {
+        let known = match self.command {
+            Command::WriteZeroes => CommandFlags::FUA | CommandFlags::NO_HOLE | CommandFlags::FAST_ZERO,
+            Command::Read | Command::Write | Command::Flush | Command::Trim => CommandFlags::FUA,
+            Command::Disconnect => return Ok(()),
+            Command::Cache | Command::Other(_) => return Err(ErrorCode::Einval),
+        };
+        if known.contains(self.flags) { Ok(()) } else { Err(ErrorCode::Einval) }
+    }
+}

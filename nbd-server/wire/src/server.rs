@@ -1,0 +1,288 @@
+//! The server's half of the handshake, a machine that is fed bytes.
+
+use crate::bytes::{Fields, Put, wire_length};
+use crate::option::{
+    ExportInfo, FIXED_NEWSTYLE, INFO_BLOCK_SIZE, INFO_EXPORT, INFO_NAME, InfoRequest, MAX_OPTION_LENGTH,
+    NBD_MAGIC, NO_ZEROES, OPT_ABORT, OPT_EXPORT_NAME, OPT_GO, OPT_INFO, OPT_LIST, OPTION_MAGIC, OptionError,
+    REP_ACK, REP_INFO, REP_SERVER, parse_name, put_reply,
+};
+
+/// The exports a handshake may choose from.
+pub trait Exports {
+    /// What the server needs to serve the one that was chosen.
+    type Export;
+
+    /// The export a client calls `name`; the empty name means the default one (proto.md, "`NBD_OPT_EXPORT_NAME`").
+    fn find(&self, name: &str) -> Option<Found<Self::Export>>;
+
+    /// All names, for `NBD_OPT_LIST`.
+    fn names(&self) -> Vec<String>;
+}
+
+/// An export that was found under a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found<E> {
+    /// What the server needs to serve it.
+    pub export: E,
+    /// The name it goes by, also when it was asked for as the default.
+    pub name: String,
+    /// What the client is told.
+    pub info: ExportInfo,
+}
+
+/// Where the handshake stands after some input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome<E> {
+    /// It goes on with more input.
+    More,
+    /// The transmission phase starts with the next byte.
+    Transmission(Found<E>),
+    /// The client said goodbye. Send what there is and close.
+    Aborted,
+}
+
+/// Why a server has to hang up on a client (proto.md, "Termination of the session during option haggling").
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerHandshakeError {
+    /// "The server MUST close the TCP connection if it does not recognize the client's flags."
+    #[error("the client set unknown flags: {flags:#010x}")]
+    ClientFlags {
+        /// All that it sent.
+        flags: u32,
+    },
+    /// The stream is out of step.
+    #[error("an option starts with {found:#018x}")]
+    OptionMagic {
+        /// The first eight bytes.
+        found: u64,
+    },
+    /// `NBD_OPT_EXPORT_NAME` has no error reply.
+    #[error("the client wants the export {name:?}, which does not exist")]
+    NoSuchExport {
+        /// As it was asked for.
+        name: String,
+    },
+    /// `NBD_OPT_EXPORT_NAME` has no error reply.
+    #[error("the client wants an export whose name of {length} bytes is no name")]
+    BadName {
+        /// Bytes of the name.
+        length: u32,
+    },
+}
+
+#[derive(Debug)]
+enum State {
+    ClientFlags,
+    Option,
+    /// The rest of a payload nobody will read, and what to answer after it.
+    Skip {
+        option: u32,
+        left: u32,
+        error: OptionError,
+    },
+}
+
+/// The server's half of a fixed newstyle handshake.
+///
+/// It keeps no bytes: what [`ServerHandshake::receive`] did not use has to be at the front of its next input, which
+/// needs a buffer of no more than 16 bytes and [`MAX_OPTION_LENGTH`].
+#[derive(Debug)]
+pub struct ServerHandshake {
+    state: State,
+    no_zeroes: bool,
+}
+
+impl Default for ServerHandshake {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ServerHandshake {
+    /// A handshake that waits for the client's flags.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { state: State::ClientFlags, no_zeroes: false }
+    }
+
+    /// Appends what the server says first (proto.md, "Newstyle negotiation").
+    pub fn greet(output: &mut Vec<u8>) {
+        output.put_u64(NBD_MAGIC);
+        output.put_u64(OPTION_MAGIC);
+        output.put_u16(FIXED_NEWSTYLE | NO_ZEROES);
+    }
+
+    /// Takes what it can from the front of `input`, appends the answers to `output`, and says how many bytes were
+    /// used and where that leads.
+    ///
+    /// # Errors
+    ///
+    /// When the client broke a rule that leaves nothing but to hang up. What is in `output` by then is still owed.
+    pub fn receive<X: Exports>(
+        &mut self,
+        input: &[u8],
+        exports: &X,
+        output: &mut Vec<u8>,
+    ) -> Result<(usize, Outcome<X::Export>), ServerHandshakeError> {
+        let mut fields = Fields(input);
+        let used = |fields: &Fields<'_>| input.len() - fields.0.len();
+        loop {
+            match self.step(&mut fields, exports, output)? {
+                None => return Ok((used(&fields), Outcome::More)),
+                Some(Outcome::More) => {}
+                Some(outcome) => return Ok((used(&fields), outcome)),
+            }
+        }
+    }
+
+    /// One message, or `None` when it is not complete yet.
+    fn step<X: Exports>(
+        &mut self,
+        fields: &mut Fields<'_>,
+        exports: &X,
+        output: &mut Vec<u8>,
+    ) -> Result<Option<Outcome<X::Export>>, ServerHandshakeError> {
+        match self.state {
+            State::ClientFlags => self.client_flags(fields),
+            State::Skip { option, left, error } => {
+                let here = left.min(wire_length(fields.0.len()));
+                if here > 0 {
+                    fields.bytes(here);
+                } else if left > 0 {
+                    return Ok(None);
+                }
+                self.state = State::Skip { option, left: left - here, error };
+                if left == here {
+                    put_reply(output, option, error.value(), &[]);
+                    self.state = State::Option;
+                }
+                Ok(Some(Outcome::More))
+            }
+            State::Option => self.option(fields, exports, output),
+        }
+    }
+
+    fn client_flags<E>(
+        &mut self,
+        fields: &mut Fields<'_>,
+    ) -> Result<Option<Outcome<E>>, ServerHandshakeError> {
+        let Some(flags) = fields.u32() else {
+            return Ok(None);
+        };
+        if flags & !u32::from(FIXED_NEWSTYLE | NO_ZEROES) != 0 {
+            return Err(ServerHandshakeError::ClientFlags { flags });
+        }
+        self.no_zeroes = flags & u32::from(NO_ZEROES) != 0;
+        self.state = State::Option;
+        Ok(Some(Outcome::More))
+    }
+
+    fn option<X: Exports>(
+        &mut self,
+        fields: &mut Fields<'_>,
+        exports: &X,
+        output: &mut Vec<u8>,
+    ) -> Result<Option<Outcome<X::Export>>, ServerHandshakeError> {
+        let mut ahead = Fields(fields.0);
+        let (Some(magic), Some(option), Some(length)) = (ahead.u64(), ahead.u32(), ahead.u32()) else {
+            return Ok(None);
+        };
+        if magic != OPTION_MAGIC {
+            return Err(ServerHandshakeError::OptionMagic { found: magic });
+        }
+        let known = matches!(option, OPT_EXPORT_NAME | OPT_ABORT | OPT_LIST | OPT_INFO | OPT_GO);
+        if !known || length > MAX_OPTION_LENGTH {
+            if option == OPT_EXPORT_NAME {
+                return Err(ServerHandshakeError::BadName { length });
+            }
+            *fields = ahead;
+            let error = if known { OptionError::TooBig } else { OptionError::Unsupported };
+            self.state = State::Skip { option, left: length, error };
+            return Ok(Some(Outcome::More));
+        }
+        let Some(payload) = ahead.bytes(length) else {
+            return Ok(None);
+        };
+        *fields = ahead;
+        match option {
+            OPT_EXPORT_NAME => self.export_name(payload, exports, output).map(Some),
+            OPT_ABORT => {
+                put_reply(output, option, REP_ACK, &[]);
+                Ok(Some(Outcome::Aborted))
+            }
+            OPT_LIST => {
+                list(payload, exports, output);
+                Ok(Some(Outcome::More))
+            }
+            _ => Ok(Some(info(option, payload, exports, output))),
+        }
+    }
+
+    /// The old way in: no reply packet, just size, flags and 124 zeroes that a client may decline.
+    fn export_name<X: Exports>(
+        &self,
+        payload: &[u8],
+        exports: &X,
+        output: &mut Vec<u8>,
+    ) -> Result<Outcome<X::Export>, ServerHandshakeError> {
+        let Some(name) = parse_name(payload) else {
+            return Err(ServerHandshakeError::BadName { length: wire_length(payload.len()) });
+        };
+        let Some(found) = exports.find(name) else {
+            return Err(ServerHandshakeError::NoSuchExport { name: name.to_owned() });
+        };
+        output.put_u64(found.info.size);
+        output.put_u16(found.info.flags.0);
+        if !self.no_zeroes {
+            output.extend_from_slice(&[0; 124]);
+        }
+        Ok(Outcome::Transmission(found))
+    }
+}
+
+fn list<X: Exports>(payload: &[u8], exports: &X, output: &mut Vec<u8>) {
+    if !payload.is_empty() {
+        return put_reply(output, OPT_LIST, OptionError::Invalid.value(), &[]);
+    }
+    for name in exports.names() {
+        let mut entry = Vec::with_capacity(4 + name.len());
+        entry.put_u32(wire_length(name.len()));
+        entry.extend_from_slice(name.as_bytes());
+        put_reply(output, OPT_LIST, REP_SERVER, &entry);
+    }
+    put_reply(output, OPT_LIST, REP_ACK, &[]);
+}
+
+/// `NBD_OPT_INFO` and `NBD_OPT_GO` differ only in what comes after the acknowledgement.
+fn info<X: Exports>(option: u32, payload: &[u8], exports: &X, output: &mut Vec<u8>) -> Outcome<X::Export> {
+    let Some(request) = InfoRequest::parse(payload) else {
+        put_reply(output, option, OptionError::Invalid.value(), &[]);
+        return Outcome::More;
+    };
+    let Some(found) = exports.find(request.name) else {
+        put_reply(output, option, OptionError::UnknownExport.value(), &[]);
+        return Outcome::More;
+    };
+    let mut entry = Vec::new();
+    entry.put_u16(INFO_EXPORT);
+    entry.put_u64(found.info.size);
+    entry.put_u16(found.info.flags.0);
+    put_reply(output, option, REP_INFO, &entry);
+    if request.wants(INFO_NAME) {
+        entry.clear();
+        entry.put_u16(INFO_NAME);
+        entry.extend_from_slice(found.name.as_bytes());
+        put_reply(output, option, REP_INFO, &entry);
+    }
+    if let Some(sizes) = found.info.block_sizes.filter(|_| request.wants(INFO_BLOCK_SIZE)) {
+        entry.clear();
+        entry.put_u16(INFO_BLOCK_SIZE);
+        entry.put_u32(sizes.minimum);
+        entry.put_u32(sizes.preferred);
+        entry.put_u32(sizes.maximum);
+        put_reply(output, option, REP_INFO, &entry);
+    }
+    put_reply(output, option, REP_ACK, &[]);
+    if option == OPT_GO { Outcome::Transmission(found) } else { Outcome::More }
+}
