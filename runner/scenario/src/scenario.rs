@@ -1,0 +1,130 @@
+//! A scenario: parsed, checked, and turned into plans.
+
+use std::collections::BTreeMap;
+
+use brim_trial::{FilesystemKind, Plan};
+
+use crate::check;
+use crate::error::{Checked, Objection, ScenarioError};
+use crate::known::Known;
+use crate::params::{Params, Values};
+use crate::plan;
+use crate::read::Reader;
+use crate::schema::File;
+use crate::syntax;
+
+/// A scenario file that is right: its structure, and every value with the default parameters on every filesystem.
+#[derive(Debug)]
+pub struct Scenario {
+    path: String,
+    text: String,
+    file: File,
+    filesystem: FilesystemKind,
+    params: Params,
+    defaults: BTreeMap<String, String>,
+    known: Vec<Known>,
+}
+
+/// What the command line changes about a scenario.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Another filesystem than the scenario's: `--filesystem`.
+    pub filesystem: Option<FilesystemKind>,
+    /// Values for parameters, as name and text: `--set free='66 blocks'`. A range gives a plan for each of its values:
+    /// `--set free='60..140 blocks'`.
+    pub set: Vec<(String, String)>,
+}
+
+impl Scenario {
+    /// Reads a scenario from its text. `path` is for messages only.
+    ///
+    /// # Errors
+    /// There is a mistake in it: in the TOML, in a key, or in a value with the default parameters on any filesystem.
+    pub fn parse(path: &str, text: &str) -> Result<Self, ScenarioError> {
+        let told = |objection| ScenarioError::new(objection, path, text, &[]);
+        let scenario = Self::read(path, text).map_err(told)?;
+        scenario.check().map_err(told)?;
+        Ok(scenario)
+    }
+
+    fn read(path: &str, text: &str) -> Checked<Self> {
+        let file = syntax::file(text)?;
+        let params = Params::new(&file, text)?;
+        let known =
+            file.known.iter().map(|entry| Known::new(entry, &params, text)).collect::<Checked<_>>()?;
+        let defaults =
+            params.defaults().iter().map(|(name, value)| (name.clone(), value.text.clone())).collect();
+        let filesystem = check::filesystem(&file.filesystem.kind)?;
+        Ok(Self { path: path.to_owned(), text: text.to_owned(), filesystem, params, defaults, known, file })
+    }
+
+    /// The file's own filesystem first: its messages are the ones that are most to the point.
+    fn check(&self) -> Checked<()> {
+        let others = FilesystemKind::ALL.into_iter().filter(|kind| *kind != self.filesystem);
+        for kind in std::iter::once(self.filesystem).chain(others) {
+            let values = self.params.defaults_on(kind);
+            let mut reader = Reader::new(&self.text, &values);
+            plan::plan(&self.file, kind, &values, &mut reader)?;
+            self.params.all_used(&reader.used())?;
+        }
+        Ok(())
+    }
+
+    /// The scenario's name: `btrfs/fallocate-then-pwrite`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.file.name.get_ref()
+    }
+
+    /// What ought to be true, in one sentence.
+    #[must_use]
+    pub fn claim(&self) -> &str {
+        self.file.claim.get_ref()
+    }
+
+    /// Where the claim or the report comes from.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        self.file.source.get_ref()
+    }
+
+    /// The filesystem that it is about, unless `--filesystem` says another.
+    #[must_use]
+    pub fn default_filesystem(&self) -> FilesystemKind {
+        self.filesystem
+    }
+
+    /// Every parameter and its default, normalised (`66 blocks`), before any `[[override]]`.
+    #[must_use]
+    pub fn params(&self) -> &BTreeMap<String, String> {
+        &self.defaults
+    }
+
+    /// The plans that `settings` ask for: one, or one for each value of a range; of several ranges their product, the
+    /// last of them varying fastest. A parameter has its value from `settings`, else from the filesystem's
+    /// `[[override]]`, else from `params`.
+    ///
+    /// The options of mkfs and mount in the file are for the file's own filesystem; plans on another have none.
+    ///
+    /// # Errors
+    /// A setting names no parameter, or its value is not possible; or there would be more than 100 000 plans.
+    pub fn plans(&self, settings: &Settings) -> Result<Vec<Plan>, ScenarioError> {
+        let kind = settings.filesystem.unwrap_or(self.filesystem);
+        let defaults = self.params.defaults_on(kind);
+        let mut plans = Vec::new();
+        let done = self.params.each(kind, settings, |values| {
+            plans.push(self.plan(kind, values, &defaults)?);
+            Ok(())
+        });
+        let told =
+            |objection: Objection| ScenarioError::new(objection, &self.path, &self.text, &settings.set);
+        done.map(|()| plans).map_err(told)
+    }
+
+    fn plan(&self, kind: FilesystemKind, values: &Values, defaults: &Values) -> Checked<Plan> {
+        let plan = plan::plan(&self.file, kind, values, &mut Reader::new(&self.text, values))?;
+        let known =
+            self.known.iter().filter(|known| known.applies(kind, values, defaults)).map(Known::to_plan);
+        Ok(Plan { known: known.collect(), ..plan })
+    }
+}

@@ -1,0 +1,230 @@
+//! Phases and steps.
+
+use brim_trial::event::SpaceKind;
+use brim_trial::plan::{Condition, Phase, Step};
+use brim_trial::{Content, Errno, Expression, Operation};
+use toml::Spanned;
+
+use crate::check;
+use crate::error::{Checked, Objection};
+use crate::quantity::Dimension;
+use crate::read::{self, Found, Reader};
+use crate::schema;
+use crate::suggest;
+use crate::written::Place;
+
+/// How often a phase goes round at most that waits for an error and does not say.
+const TIMES_UNTIL: u64 = 1_000_000;
+
+/// The disk's own unit.
+const SECTOR: u64 = 512;
+
+/// Which rounds of a phase are sure to be reached, as far as anybody can tell without running it.
+#[derive(Clone, Copy)]
+struct Rounds {
+    last: u64,
+}
+
+/// One phase.
+pub(crate) fn phase(phase: &schema::Phase, reader: &mut Reader<'_>) -> Checked<Phase> {
+    let name = reader.text(&phase.name)?.value;
+    let until = phase.until.as_ref().map(|name| errno(name, "until", reader)).transpose()?;
+    let times = match &phase.times {
+        None if until.is_some() => TIMES_UNTIL,
+        None => 1,
+        Some(times) => at_least_one(times, "times", reader)?,
+    };
+    let rounds = Rounds { last: if until.is_some() { 0 } else { times - 1 } };
+    if phase.step.get_ref().is_empty() {
+        let place = Place::scenario(phase.step.span());
+        return Err(Objection::new(place, "a phase without steps", "empty")
+            .help("a step is a table such as `{ do.fsync = { file = \"blob\" } }`"));
+    }
+    let steps =
+        phase.step.get_ref().iter().map(|entry| step(entry, rounds, reader)).collect::<Checked<_>>()?;
+    Ok(Phase { name, until, times, steps })
+}
+
+/// One `[[reproduced]]`, which names one of the steps of `phases`.
+pub(crate) fn condition(
+    entry: &schema::Reproduced,
+    phases: &[Phase],
+    reader: &mut Reader<'_>,
+) -> Checked<Condition> {
+    let step = check::fixed(&entry.step, "step")?;
+    let mut names: Vec<&str> =
+        phases.iter().flat_map(|phase| &phase.steps).map(|step| step.name.as_str()).collect();
+    names.dedup();
+    if !names.contains(&step.as_str()) {
+        let mut seen = std::collections::BTreeSet::new();
+        names.retain(|name| seen.insert(*name));
+        let place = Place::scenario(entry.step.span());
+        return Err(Objection::new(place, format!("no step is called `{step}`"), "names no step").help(
+            suggest::help(&step, &names, "steps of this scenario (by their `name`, else their verb)"),
+        ));
+    }
+    let errno = entry.errno.as_ref().map(|name| errno(name, "errno", reader)).transpose()?;
+    let spaces =
+        [SpaceKind::Data, SpaceKind::Metadata, SpaceKind::System].map(|space| (space, space.to_string()));
+    let spaces: Vec<(&str, SpaceKind)> = spaces.iter().map(|(space, name)| (name.as_str(), *space)).collect();
+    let space = entry.space.as_ref().map(|name| option(name, "space", &spaces, reader)).transpose()?;
+    Ok(Condition { step, errno, space })
+}
+
+/// A count of `key` that is not zero.
+pub(crate) fn at_least_one<T: AsRef<str>>(
+    field: &Spanned<T>,
+    key: &str,
+    reader: &mut Reader<'_>,
+) -> Checked<u64> {
+    let found = reader.constant(field, Dimension::Count, key)?;
+    if found.value == 0 {
+        return Err(
+            Objection::new(found.place, format!("`{key}` is 0"), "counted from 1").help("write 1 or more")
+        );
+    }
+    Ok(found.value)
+}
+
+/// What is wrong with a disk of `size` bytes.
+pub(crate) fn check_disk_size(size: u64, place: Place, key: &str) -> Checked<()> {
+    let shown = brim_trial::Bytes(size);
+    if size == 0 {
+        return Err(Objection::new(place, format!("`{key}` is {shown}"), "no disk is that small")
+            .help("write a size, such as `128 MiB`"));
+    }
+    if !size.is_multiple_of(SECTOR) {
+        let (down, up) = near(size, SECTOR);
+        return Err(Objection::new(
+            place,
+            format!("`{key}` is {shown}: not a multiple of 512 B"),
+            "ends inside a sector",
+        )
+        .help(format!("the nearest are {down} and {up}")));
+    }
+    Ok(())
+}
+
+/// The multiples of `unit` around `size`, as a user may write them.
+pub(crate) fn near(size: u64, unit: u64) -> (String, String) {
+    let down = size / unit * unit;
+    (format!("`{down} B`"), format!("`{} B`", down.saturating_add(unit)))
+}
+
+fn step(entry: &schema::Step, rounds: Rounds, reader: &mut Reader<'_>) -> Checked<Step> {
+    let operation = operation(&entry.verb, rounds, reader)?;
+    let name = entry.name.as_ref().map(|name| check::fixed(name, "name")).transpose()?;
+    Ok(Step { name: name.unwrap_or_else(|| operation.verb().to_owned()), operation })
+}
+
+fn operation(verb: &schema::Verb, rounds: Rounds, reader: &mut Reader<'_>) -> Checked<Operation> {
+    use schema::Verb;
+    let size = |field: &Spanned<schema::Formula>, key: &str, reader: &mut Reader<'_>| {
+        size(field, key, rounds, reader).map(|found| found.value)
+    };
+    Ok(match verb {
+        Verb::Fallocate(given) => Operation::Fallocate {
+            file: file(&given.file, reader)?,
+            offset: size(&given.offset, "offset", reader)?,
+            length: size(&given.length, "length", reader)?,
+            keep_size: given.keep_size,
+        },
+        Verb::Pwrite(given) => Operation::Pwrite {
+            file: file(&given.file, reader)?,
+            offset: size(&given.offset, "offset", reader)?,
+            length: size(&given.length, "length", reader)?,
+            data: content(given.data.as_ref(), reader)?,
+        },
+        Verb::Fsync(given) => Operation::Fsync { file: file(&given.file, reader)? },
+        Verb::Syncfs(_) => Operation::Syncfs {},
+        Verb::Truncate(given) => {
+            Operation::Truncate { file: file(&given.file, reader)?, size: size(&given.size, "size", reader)? }
+        }
+        Verb::Unlink(given) => Operation::Unlink { file: file(&given.file, reader)? },
+        Verb::ResizeDisk(given) => Operation::ResizeDisk { size: disk_size(&given.size, rounds, reader)? },
+    })
+}
+
+/// A size that is in range in all rounds that are sure to be reached.
+fn size(
+    field: &Spanned<schema::Formula>,
+    key: &str,
+    rounds: Rounds,
+    reader: &mut Reader<'_>,
+) -> Checked<Found<Expression>> {
+    let found = reader.expression(field, Dimension::Size, key, true)?;
+    // Most expressions go one way only, so the ends tell.
+    for round in [0, rounds.last] {
+        if found.value.value(round).is_err() {
+            return Err(read::out_of_range(found.place, key, Some(round)));
+        }
+    }
+    Ok(found)
+}
+
+fn disk_size(
+    field: &Spanned<schema::Formula>,
+    rounds: Rounds,
+    reader: &mut Reader<'_>,
+) -> Checked<Expression> {
+    let found = size(field, "size", rounds, reader)?;
+    // Three rounds tell a straight line or a parabola that stays on sectors from one that does not.
+    for round in 0..=rounds.last.min(2) {
+        let value = found
+            .value
+            .value(round)
+            .map_err(|_| read::out_of_range(found.place.clone(), "size", Some(round)))?;
+        check_disk_size(value, found.place.clone(), "size")?;
+    }
+    Ok(found.value)
+}
+
+fn file(field: &schema::Text, reader: &mut Reader<'_>) -> Checked<String> {
+    let Found { value, place } = reader.text(field)?;
+    let wrong = if value.is_empty() {
+        "is empty"
+    } else if value.starts_with('/') {
+        "is absolute"
+    } else if value.split('/').any(|part| part == "..") {
+        "leaves the mount by `..`"
+    } else if value.split('/').any(|part| part.is_empty() || part == ".") || value.contains('\0') {
+        "is not a plain path"
+    } else {
+        return Ok(value);
+    };
+    Err(Objection::new(
+        place,
+        format!("the file `{}` {wrong}", value.escape_debug()),
+        "not a file below the mount",
+    )
+    .help("write a path relative to the mount: `blob`, `dir/blob`"))
+}
+
+fn content(field: Option<&schema::Text>, reader: &mut Reader<'_>) -> Checked<Content> {
+    let options = [("random", Content::Random), ("zeroes", Content::Zeroes)];
+    field.map_or(Ok(Content::Random), |field| option(field, "data", &options, reader))
+}
+
+fn option<T: Copy>(
+    field: &schema::Text,
+    key: &str,
+    options: &[(&str, T)],
+    reader: &mut Reader<'_>,
+) -> Checked<T> {
+    let found = reader.text(field)?;
+    check::choose(&found.value, found.place, key, options)
+}
+
+fn errno(field: &schema::Text, key: &str, reader: &mut Reader<'_>) -> Checked<Errno> {
+    let Found { value, place } = reader.text(field)?;
+    value.parse().map_err(|_| {
+        let names: Vec<&str> = Errno::names().collect();
+        let meant = suggest::nearest(&value, &names).map(|name| format!("did you mean `{name}`? "));
+        Objection::new(place, format!("`{value}` is not an error number"), format!("unknown `{key}`")).help(
+            format!(
+                "{}write its name as in errno(3), such as `ENOSPC`, `EIO` or `EDQUOT`",
+                meant.unwrap_or_default()
+            ),
+        )
+    })
+}

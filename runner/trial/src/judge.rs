@@ -1,0 +1,154 @@
+//! From events to verdicts. A function of the journal alone: judged again, it says the same.
+
+use std::fmt;
+
+use brim_device::{BLOCK, Bytes};
+use serde::{Deserialize, Serialize};
+
+use crate::counters::Counters;
+use crate::event::{Event, StepEvent, TrialVerdictEvent, When};
+use crate::plan::{Condition, Plan};
+
+/// The reason of a trial that has not come to the end of a phase.
+pub const NOTHING_RAN: &str = "no phase ended";
+
+/// What a trial, or a run of trials, came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// All conditions of the scenario held: the bug is there.
+    Reproduced,
+    /// The state was reached, the steps ran, and a condition did not hold.
+    NotReproduced,
+    /// The state was not reached, or a step did not end: nothing follows.
+    Inconclusive,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Reproduced => "reproduced",
+            Self::NotReproduced => "not-reproduced",
+            Self::Inconclusive => "inconclusive",
+        })
+    }
+}
+
+/// A verdict and what it rests on.
+pub type TrialVerdict = TrialVerdictEvent;
+
+/// Judges trial number `trial` from the events of its run: the preparation's and its own.
+#[must_use]
+pub fn trial(plan: &Plan, trial: u32, events: &[Event]) -> TrialVerdict {
+    let failed = failed_step(trial, events);
+    let reason = inconclusive(plan, trial, events);
+    let verdict = match reason {
+        Some(_) => Verdict::Inconclusive,
+        None if plan.reproduced.iter().all(|condition| holds(condition, failed)) => Verdict::Reproduced,
+        None => Verdict::NotReproduced,
+    };
+    TrialVerdict {
+        trial,
+        verdict,
+        failed_step: failed.map(|step| step.step.clone()),
+        errno: failed.and_then(|step| step.errno),
+        space: failed.and_then(|step| step.space),
+        reason,
+    }
+}
+
+/// What a run of trials came to together: reproduced if any was, inconclusive if any was and none reproduced.
+#[must_use]
+pub fn together(trials: &[TrialVerdict]) -> Verdict {
+    let any = |verdict| trials.iter().any(|trial| trial.verdict == verdict);
+    if any(Verdict::Reproduced) {
+        Verdict::Reproduced
+    } else if any(Verdict::Inconclusive) || trials.is_empty() {
+        Verdict::Inconclusive
+    } else {
+        Verdict::NotReproduced
+    }
+}
+
+fn failed_step(trial: u32, events: &[Event]) -> Option<&StepEvent> {
+    events.iter().find_map(|event| match event {
+        Event::Step(step) if step.trial == trial && step.errno.is_some() => Some(step),
+        _ => None,
+    })
+}
+
+fn inconclusive(plan: &Plan, trial: u32, events: &[Event]) -> Option<String> {
+    let mut ended = 0;
+    for event in events {
+        match event {
+            Event::Prepared(prepared) => {
+                let reached = state(plan.prepare.data_free, &prepared.counters);
+                if let Err(reason) = reached {
+                    return Some(reason);
+                }
+            }
+            Event::Counters { trial: of, when: When::Before, counters } if *of == trial => {
+                if let Err(reason) = state(plan.prepare.data_free, counters) {
+                    return Some(format!("on the fork, {reason}"));
+                }
+            }
+            Event::Stuck(stuck) if stuck.trial == trial || stuck.trial == 0 => {
+                return Some(format!("{} did not end within its limit", stuck.what));
+            }
+            Event::Phase { trial: of, .. } if *of == trial => ended += 1,
+            _ => {}
+        }
+    }
+    let unsure = failed_step(trial, events).filter(|failed| !foreseen(plan, failed));
+    if let Some(failed) = unsure {
+        return failed
+            .errno
+            .map(|errno| format!("{} failed with {errno}, which no phase foresees", failed.step));
+    }
+    (ended == 0).then(|| NOTHING_RAN.to_owned())
+}
+
+/// Whether the counters show the state that was asked for, and which is off by how much.
+fn state(wanted: Option<Bytes>, counters: &Counters) -> Result<(), String> {
+    let got = counters.data_free;
+    match wanted {
+        Some(wanted) if got > wanted => Err(format!(
+            "data_free is {}, {} more than asked for",
+            blocks(got),
+            blocks(Bytes(got.0 - wanted.0))
+        )),
+        Some(wanted) if got < wanted => Err(format!(
+            "data_free is {}, {} less than asked for",
+            blocks(got),
+            blocks(Bytes(wanted.0 - got.0))
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// A size in blocks, as a scenario asks for it.
+#[must_use]
+pub fn blocks(size: Bytes) -> String {
+    match (size.0 / BLOCK.0, size.0 % BLOCK.0) {
+        (1, 0) => "1 block".to_owned(),
+        (blocks, 0) => format!("{blocks} blocks"),
+        _ => format!("{} B", size.0),
+    }
+}
+
+/// A step may fail with the error its phase waits for, or with one that a condition names for it.
+fn foreseen(plan: &Plan, failed: &StepEvent) -> bool {
+    let until = plan.phases.get(failed.phase).and_then(|phase| phase.until);
+    let named = |condition: &Condition| {
+        condition.step == failed.step && condition.errno.is_none_or(|e| Some(e) == failed.errno)
+    };
+    until.is_some() && until == failed.errno || plan.reproduced.iter().any(named)
+}
+
+fn holds(condition: &Condition, failed: Option<&StepEvent>) -> bool {
+    failed.is_some_and(|step| {
+        step.step == condition.step
+            && condition.errno.is_none_or(|errno| step.errno == Some(errno))
+            && condition.space.is_none_or(|space| step.space == Some(space))
+    })
+}

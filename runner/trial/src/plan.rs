@@ -1,0 +1,119 @@
+//! A checked scenario with every parameter set: all that a trial needs to know.
+
+use std::collections::BTreeMap;
+
+use brim_device::fault::Row;
+use brim_device::{Bytes, Nanos};
+use serde::{Deserialize, Serialize};
+
+use crate::errno::Errno;
+use crate::event::SpaceKind;
+use crate::filesystem::FilesystemKind;
+use crate::judge::Verdict;
+use crate::kernel::{self, Requirement};
+use crate::operation::Operation;
+
+/// One scenario with one set of parameters. The same scenario, parameters and filesystem give the same plan, byte for
+/// byte.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The scenario's name: `btrfs/fallocate-then-pwrite`.
+    pub scenario: String,
+    /// What ought to be true, in one sentence.
+    pub claim: String,
+    /// Where the claim or the report comes from.
+    pub source: String,
+    /// Every parameter and its value, as written.
+    pub params: BTreeMap<String, String>,
+    /// The disk.
+    pub device: Device,
+    /// The filesystem on it.
+    pub filesystem: Filesystem,
+    /// The state before the first step.
+    pub prepare: Prepare,
+    /// What is done, in order.
+    pub phases: Vec<Phase>,
+    /// The bug is there when all of these hold.
+    pub reproduced: Vec<Condition>,
+    /// What is expected with this filesystem and these parameters; the first whose kernel matches counts.
+    pub known: Vec<Known>,
+    /// How long one step may take before the disk's gates are opened and the rig is taken down.
+    pub step_limit: Nanos,
+}
+
+/// The disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Its exact size.
+    pub size: Bytes,
+    /// Its fault table during the phases (not while the disk is prepared).
+    pub faults: Vec<Row>,
+}
+
+/// How the filesystem is made and mounted.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Filesystem {
+    /// Its kind.
+    pub kind: FilesystemKind,
+    /// Arguments for mkfs, beyond brim's own.
+    pub mkfs: Vec<String>,
+    /// Mount options, as `mount -o` takes them.
+    pub mount: Vec<String>,
+}
+
+/// The state before the first step. Made once, then forked for every trial.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prepare {
+    /// Exactly so many bytes are left for data; `None` leaves the filesystem as mkfs made it.
+    pub data_free: Option<Bytes>,
+}
+
+/// Steps that belong together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Phase {
+    /// What it is, in words.
+    pub name: String,
+    /// Goes round until a step fails with this error. Without it, and with `times` 1, the steps run once.
+    pub until: Option<Errno>,
+    /// How often it goes round at most.
+    pub times: u64,
+    /// The steps, in order. A step that fails ends the phase and the trial's operations.
+    pub steps: Vec<Step>,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// What conditions call it: its own name, or the operation's verb.
+    pub name: String,
+    /// What it does.
+    pub operation: Operation,
+}
+
+/// Holds when the named step failed in this way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition {
+    /// The step that fails.
+    pub step: String,
+    /// With which error; any if `None`.
+    pub errno: Option<Errno>,
+    /// Which reservation failed under it; any if `None`.
+    pub space: Option<SpaceKind>,
+}
+
+/// A verdict that is expected on some kernels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// Which kernels.
+    pub kernel: Requirement,
+    /// The verdict there.
+    pub verdict: Verdict,
+}
+
+impl Plan {
+    /// The verdict that is expected on the kernel `release`, where one is known.
+    #[must_use]
+    pub fn known_on(&self, release: &str) -> Option<Verdict> {
+        self.known.iter().find(|known| kernel::meets(release, &known.kernel)).map(|known| known.verdict)
+    }
+}
