@@ -1,0 +1,175 @@
+//! What brim knows of each filesystem: how to make it, and which of its counters say what is free.
+
+mod btrfs;
+mod ext4;
+mod xfs;
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use brim_trial::plan::Filesystem;
+use brim_trial::{Bytes, Counters, FilesystemKind};
+use rustix::mount::{MountFlags, UnmountFlags};
+
+use crate::Failure;
+use crate::failure::Trying;
+
+/// A mounted filesystem.
+#[derive(Debug)]
+pub(crate) struct Mounted {
+    kind: FilesystemKind,
+    root: File,
+    path: std::path::PathBuf,
+    /// Where the kernel shows its counters.
+    sysfs: std::path::PathBuf,
+    /// The fsid in btrfs' tracepoints.
+    fsid: Option<[u8; 16]>,
+}
+
+/// Makes `filesystem` on `device`.
+pub(crate) fn make(filesystem: &Filesystem, device: &str) -> Result<(), Failure> {
+    let (program, arguments) = match filesystem.kind {
+        FilesystemKind::Btrfs => btrfs::MKFS,
+        FilesystemKind::Ext4 => ext4::MKFS,
+        FilesystemKind::Xfs => xfs::MKFS,
+    };
+    let what = || format!("{program} on {device}");
+    let output = Command::new(program)
+        .args(arguments)
+        .args(&filesystem.mkfs)
+        .arg(device)
+        .stdin(Stdio::null())
+        .output()
+        .trying(what)
+        .map_err(|failure| failure.with_help(format!("apt-get install {}", package(filesystem.kind))))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let said = said.lines().filter(|line| !line.trim().is_empty()).collect::<Vec<_>>().join("; ");
+    Err(Failure::new(what(), format!("{}: {said}", output.status)))
+}
+
+/// The Debian package with the tools of `kind`.
+fn package(kind: FilesystemKind) -> &'static str {
+    match kind {
+        FilesystemKind::Btrfs => "btrfs-progs",
+        FilesystemKind::Ext4 => "e2fsprogs",
+        FilesystemKind::Xfs => "xfsprogs",
+    }
+}
+
+impl Mounted {
+    /// Mounts `device` at `path`, which is made for it.
+    pub(crate) fn mount(filesystem: &Filesystem, device: &str, path: &Path) -> Result<Self, Failure> {
+        let kind = filesystem.kind;
+        let what = || format!("mount {kind} on {device}");
+        if !path.is_dir() {
+            std::fs::create_dir(path).trying(what)?;
+        }
+        let options = std::ffi::CString::new(filesystem.mount.join(","))
+            .map_err(|_| Failure::new(what(), "a mount option has a nul byte"))?;
+        let flags = MountFlags::NODEV | MountFlags::NOSUID;
+        rustix::mount::mount(device, path, kind.name(), flags, options.as_c_str()).trying(what)?;
+        Self::look_at(kind, device, path).inspect_err(|_| {
+            // The first failure is the one worth telling.
+            let _ = rustix::mount::unmount(path, UnmountFlags::empty());
+        })
+    }
+
+    fn look_at(kind: FilesystemKind, device: &str, path: &Path) -> Result<Self, Failure> {
+        let root = File::open(path).trying(|| format!("open {}", path.display()))?;
+        let name = device.trim_start_matches("/dev/");
+        let fsid = match kind {
+            FilesystemKind::Btrfs => Some(btrfs::fsid(&root)?),
+            FilesystemKind::Ext4 | FilesystemKind::Xfs => None,
+        };
+        let sysfs = match fsid {
+            Some(fsid) => btrfs::sysfs(fsid),
+            None => Path::new("/sys/fs").join(kind.name()).join(name),
+        };
+        Ok(Self { kind, root, path: path.to_owned(), sysfs, fsid })
+    }
+
+    /// Its kind.
+    pub(crate) fn kind(&self) -> FilesystemKind {
+        self.kind
+    }
+
+    /// Its root directory.
+    pub(crate) fn root(&self) -> &File {
+        &self.root
+    }
+
+    /// Where it is mounted.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The fsid in btrfs' tracepoints.
+    pub(crate) fn fsid(&self) -> Option<[u8; 16]> {
+        self.fsid
+    }
+
+    /// Its own counters, now.
+    pub(crate) fn counters(&self) -> Result<Counters, Failure> {
+        match self.kind {
+            FilesystemKind::Btrfs => btrfs::counters(&self.sysfs),
+            FilesystemKind::Ext4 => ext4::counters(&self.root, &self.sysfs),
+            FilesystemKind::Xfs => xfs::counters(&self.root),
+        }
+    }
+
+    /// The size of its blocks, in bytes.
+    pub(crate) fn block_size(&self) -> Result<u64, Failure> {
+        rustix::fs::fstatvfs(&self.root).map(|stat| stat.f_frsize).trying(|| "statvfs the mount".to_owned())
+    }
+
+    /// Whether the kernel lets nobody write to it.
+    pub(crate) fn read_only(&self) -> Result<bool, Failure> {
+        let stat = rustix::fs::fstatvfs(&self.root).trying(|| "statvfs the mount".to_owned())?;
+        Ok(stat.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+    }
+
+    /// Writes everything back.
+    pub(crate) fn sync(&self) -> Result<(), Failure> {
+        rustix::fs::syncfs(&self.root).trying(|| "syncfs the mount".to_owned())
+    }
+
+    /// Unmounts it.
+    pub(crate) fn unmount(self) -> Result<(), Failure> {
+        let Self { root, path, .. } = self;
+        drop(root);
+        rustix::mount::unmount(&path, UnmountFlags::empty()).trying(|| format!("unmount {}", path.display()))
+    }
+}
+
+/// The numbers in the files of `directory` that `wanted` names, each as `PREFIX.NAME`.
+fn read_numbers(directory: &Path, prefix: &str, wanted: &[&str]) -> Result<Vec<(String, Bytes)>, Failure> {
+    let mut numbers = Vec::new();
+    for name in wanted {
+        let path = directory.join(name);
+        let what = || format!("read {}", path.display());
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            // Counters come and go with kernel releases: one that is not there is not part of the sum.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error).trying(what),
+        };
+        let number = text
+            .trim()
+            .parse()
+            .map_err(|_| Failure::new(what(), format!("`{}` is no number", text.trim())))?;
+        let short = name.trim_start_matches("bytes_").trim_end_matches("_bytes");
+        numbers.push((format!("{prefix}.{short}"), Bytes(number)));
+    }
+    Ok(numbers)
+}
+
+/// What statvfs(3) says: free bytes, bytes free to users without privileges, all bytes.
+fn statvfs(root: &File) -> Result<(Bytes, Bytes, Bytes), Failure> {
+    let stat = rustix::fs::fstatvfs(root).trying(|| "statvfs the mount".to_owned())?;
+    let bytes = |blocks: u64| Bytes(blocks.saturating_mul(stat.f_frsize));
+    Ok((bytes(stat.f_bfree), bytes(stat.f_bavail), bytes(stat.f_blocks)))
+}

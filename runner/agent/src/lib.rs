@@ -1,0 +1,30 @@
+//! What runs beside the kernel under test: operations at a mount, the filesystem's own counters, the reservation
+//! tickets that failed, the kernel log.
+//!
+//! The agent is a process of its own. It is told what to do over a channel ([`protocol`]) and holds everything that
+//! has to go away with it: its mount namespace, the mounts in it, the loop device. It never decides what to do next,
+//! and it never judges what it saw.
+
+#![expect(clippy::disallowed_methods, reason = "steps and limits are measured on the real clock")]
+
+mod failure;
+mod filesystem;
+mod fill;
+mod kernel_log;
+mod loop_device;
+mod namespace;
+mod phase;
+mod program;
+pub mod protocol;
+mod serve;
+mod steps;
+mod sys;
+mod tickets;
+mod tracepoint;
+mod watch;
+mod worker;
+
+pub use failure::Failure;
+pub use program::{init, supervise};
+pub use serve::serve;
+pub use sys::{die_with_parent, kernel_release};

@@ -1,0 +1,192 @@
+//! The channel between the executor and the agent: JSON lines both ways over a stream socket, one command at a time.
+//! File descriptors go over a second socket, in the order in which the lines speak of them.
+
+use std::io::{self, BufRead, BufReader, IoSlice, IoSliceMut, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use brim_trial::plan::Filesystem;
+use brim_trial::{Bytes, Counters, Event, Nanos, Phase};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::Failure;
+
+/// What the agent is told to do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// Mount a FUSE filesystem for the disk's file; the reply is [`Reply::Fuse`], with its file descriptor.
+    OpenFuse,
+    /// Put a loop device over the disk's file.
+    AttachLoop,
+    /// Make a filesystem on the loop device.
+    MakeFilesystem(Filesystem),
+    /// Mount it.
+    Mount(Filesystem),
+    /// Fill it until exactly so many bytes are left for data, or as near as it gets.
+    Fill {
+        /// How many.
+        data_free: Bytes,
+    },
+    /// Read the filesystem's counters.
+    Counters,
+    /// Run the steps of a trial.
+    Trial(TrialOrder),
+    /// Run a program with the mount as its working directory; its three standard streams are on the second socket.
+    Program {
+        /// Its words.
+        command: Vec<String>,
+    },
+    /// Unmount the filesystem.
+    Unmount,
+    /// Take the loop device and the FUSE mount away.
+    Detach,
+    /// The answer to [`Message::ResizeDisk`]: `None` when the disk has its new size.
+    DiskResized {
+        /// Why it has not.
+        failed: Option<String>,
+    },
+}
+
+/// The steps of one trial.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TrialOrder {
+    /// Which trial, from 1.
+    pub trial: u32,
+    /// The seed of what is written.
+    pub seed: u64,
+    /// What to do.
+    pub phases: Vec<Phase>,
+    /// How long one step may take.
+    pub step_limit: Nanos,
+}
+
+/// What the agent says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Message {
+    /// Something was seen.
+    Event(Event),
+    /// A step wants the disk to have this size; the agent waits for [`Command::DiskResized`].
+    ResizeDisk {
+        /// The new size.
+        size: Bytes,
+    },
+    /// The command ended.
+    Reply(Result<Reply, Failure>),
+}
+
+/// How a command ended.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// Nothing more to say.
+    Done,
+    /// The FUSE file descriptor is on the second socket.
+    Fuse,
+    /// The loop device.
+    Loop {
+        /// Its path.
+        device: String,
+    },
+    /// The mount.
+    Mounted {
+        /// Its path in the agent's namespace.
+        path: String,
+    },
+    /// The counters.
+    Counters(Counters),
+}
+
+/// One end of the line channel.
+#[derive(Debug)]
+pub struct Lines {
+    reader: BufReader<UnixStream>,
+}
+
+impl Lines {
+    /// Reads lines from `stream`.
+    #[must_use]
+    pub fn new(stream: UnixStream) -> Self {
+        Self { reader: BufReader::new(stream) }
+    }
+
+    /// The next message; `None` when the other side is gone.
+    ///
+    /// # Errors
+    /// The socket failed (also when its read timeout passed), or the line is not a message.
+    pub fn receive<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
+        let mut line = String::new();
+        if self.reader.read_line(&mut line)? == 0 {
+            return Ok(None);
+        }
+        serde_json::from_str(&line).map(Some).map_err(io::Error::from)
+    }
+
+    /// The socket, to set its timeout or to wait on it.
+    #[must_use]
+    pub fn stream(&self) -> &UnixStream {
+        self.reader.get_ref()
+    }
+
+    /// Whether a part of a line has been read already.
+    #[must_use]
+    pub fn buffered(&self) -> bool {
+        !self.reader.buffer().is_empty()
+    }
+}
+
+/// Sends one message as a line.
+///
+/// # Errors
+/// The socket failed.
+pub fn send<T: Serialize>(mut stream: &UnixStream, message: &T) -> io::Result<()> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    stream.write_all(&line)
+}
+
+/// The most file descriptors in one message: a program's standard streams.
+const FDS_MAX: usize = 3;
+
+/// Sends file descriptors.
+///
+/// # Errors
+/// The socket failed, or there are more than three.
+pub fn send_fds(stream: &UnixStream, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(io::Error::other("too many file descriptors for one message"));
+    }
+    rustix::net::sendmsg(stream.as_fd(), &[IoSlice::new(b"f")], &mut ancillary, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// Receives the file descriptors of one [`send_fds`].
+///
+/// # Errors
+/// The socket failed, or the other side is gone.
+pub fn receive_fds(stream: &UnixStream) -> io::Result<Vec<OwnedFd>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    let parts = &mut [IoSliceMut::new(&mut byte)];
+    let received = rustix::net::recvmsg(stream.as_fd(), parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+    if received.bytes == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let mut fds = Vec::new();
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(received) = message {
+            fds.extend(received);
+        }
+    }
+    Ok(fds)
+}

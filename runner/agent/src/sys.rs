@@ -1,0 +1,210 @@
+//! The few system calls that no safe library wraps. Everything unsafe of the agent is in this file.
+
+#![expect(unsafe_code, reason = "ioctls with their own structs, and unshare")]
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+use rustix::io;
+use rustix::ioctl::{self, Getter, NoArg, Setter, opcode};
+use rustix::thread::UnshareFlags;
+
+/// The running kernel's release: `6.18.44-cloud-amd64`.
+#[must_use]
+pub fn kernel_release() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
+}
+
+/// Has the kernel kill this process when its parent dies, and says whether the parent is still `parent`.
+///
+/// # Errors
+/// prctl(2) failed.
+pub fn die_with_parent(parent: u32) -> io::Result<bool> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    let now = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get());
+    Ok(now.is_some_and(|now| u32::try_from(now) == Ok(parent)))
+}
+
+/// Gives this process its own mount namespace. To be called before it has a second thread.
+pub(crate) fn unshare_mounts() -> io::Result<()> {
+    // SAFETY: only CLONE_FILES is dangerous here, as it would split the descriptor table that I/O safety rests on.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }
+}
+
+/// Puts the processes that this one starts from now on in a new process namespace.
+pub(crate) fn unshare_processes() -> io::Result<()> {
+    // SAFETY: as above.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWPID) }
+}
+
+// include/uapi/linux/loop.h, v6.12.
+const LO_FLAGS_AUTOCLEAR: u32 = 4;
+const LO_FLAGS_DIRECT_IO: u32 = 16;
+const LOOP_CLR_FD: ioctl::Opcode = 0x4C01;
+const LOOP_SET_CAPACITY: ioctl::Opcode = 0x4C07;
+const LOOP_CONFIGURE: ioctl::Opcode = 0x4C0A;
+const LOOP_CTL_GET_FREE: ioctl::Opcode = 0x4C82;
+// include/uapi/linux/fs.h, v6.12.
+const BLKFLSBUF: ioctl::Opcode = opcode::none(0x12, 97);
+
+/// `struct loop_info64`.
+#[repr(C)]
+struct LoopInfo64 {
+    device: u64,
+    inode: u64,
+    rdevice: u64,
+    offset: u64,
+    sizelimit: u64,
+    number: u32,
+    encrypt_type: u32,
+    encrypt_key_size: u32,
+    flags: u32,
+    file_name: [u8; 64],
+    crypt_name: [u8; 64],
+    encrypt_key: [u8; 32],
+    init: [u64; 2],
+}
+
+/// `struct loop_config`.
+#[repr(C)]
+struct LoopConfig {
+    fd: u32,
+    block_size: u32,
+    info: LoopInfo64,
+    reserved: [u64; 8],
+}
+
+/// The number of a loop device that is free now; somebody else may still take it first.
+pub(crate) fn loop_get_free(control: impl AsFd) -> io::Result<u32> {
+    struct GetFree;
+    // SAFETY: LOOP_CTL_GET_FREE takes no argument and answers with its return value.
+    unsafe impl ioctl::Ioctl for GetFree {
+        type Output = u32;
+        const IS_MUTATING: bool = false;
+        fn opcode(&self) -> ioctl::Opcode {
+            LOOP_CTL_GET_FREE
+        }
+        fn as_ptr(&mut self) -> *mut std::ffi::c_void {
+            std::ptr::null_mut()
+        }
+        unsafe fn output_from_ptr(out: ioctl::IoctlOutput, _: *mut std::ffi::c_void) -> io::Result<u32> {
+            u32::try_from(out).map_err(|_| io::Errno::INVAL)
+        }
+    }
+    // SAFETY: as above.
+    unsafe { ioctl::ioctl(control, GetFree) }
+}
+
+/// Makes `device` a loop device over `backing`, with direct I/O, that goes away at its last close.
+pub(crate) fn loop_configure(
+    device: impl AsFd,
+    backing: RawFd,
+    block_size: u32,
+    name: &str,
+) -> io::Result<()> {
+    let mut file_name = [0; 64];
+    for (to, from) in file_name.iter_mut().take(63).zip(name.bytes()) {
+        *to = from;
+    }
+    let info = LoopInfo64 {
+        device: 0,
+        inode: 0,
+        rdevice: 0,
+        offset: 0,
+        sizelimit: 0,
+        number: 0,
+        encrypt_type: 0,
+        encrypt_key_size: 0,
+        flags: LO_FLAGS_AUTOCLEAR | LO_FLAGS_DIRECT_IO,
+        file_name,
+        crypt_name: [0; 64],
+        encrypt_key: [0; 32],
+        init: [0; 2],
+    };
+    let fd = u32::try_from(backing).map_err(|_| io::Errno::BADF)?;
+    let config = LoopConfig { fd, block_size, info, reserved: [0; 8] };
+    // SAFETY: LOOP_CONFIGURE reads a `struct loop_config`, and the layout is the one above.
+    unsafe { ioctl::ioctl(device, Setter::<LOOP_CONFIGURE, LoopConfig>::new(config)) }
+}
+
+/// Has the loop device go away now, or at its last close.
+pub(crate) fn loop_clear(device: impl AsFd) -> io::Result<()> {
+    // SAFETY: LOOP_CLR_FD takes no argument.
+    unsafe { ioctl::ioctl(device, NoArg::<LOOP_CLR_FD>::new()) }
+}
+
+/// Has the loop device take its size from its file again.
+pub(crate) fn loop_set_capacity(device: impl AsFd) -> io::Result<()> {
+    // SAFETY: LOOP_SET_CAPACITY takes no argument.
+    unsafe { ioctl::ioctl(device, NoArg::<LOOP_SET_CAPACITY>::new()) }
+}
+
+/// Forgets what the block device has cached.
+pub(crate) fn flush_buffers(device: impl AsFd) -> io::Result<()> {
+    // SAFETY: BLKFLSBUF takes no argument that it reads.
+    unsafe { ioctl::ioctl(device, NoArg::<BLKFLSBUF>::new()) }
+}
+
+// include/uapi/linux/btrfs.h, v6.12.
+const BTRFS_IOCTL_MAGIC: u8 = 0x94;
+const FS_INFO: ioctl::Opcode = opcode::read::<BtrfsFsInfo>(BTRFS_IOCTL_MAGIC, 31);
+const FORGET_DEV: ioctl::Opcode = opcode::write::<BtrfsVolArgs>(BTRFS_IOCTL_MAGIC, 5);
+
+/// `struct btrfs_ioctl_fs_info_args`, as far as it is read here.
+#[repr(C)]
+struct BtrfsFsInfo {
+    max_id: u64,
+    num_devices: u64,
+    fsid: [u8; 16],
+    rest: [u64; 124],
+}
+
+/// `struct btrfs_ioctl_vol_args`.
+#[repr(C)]
+struct BtrfsVolArgs {
+    fd: i64,
+    name: [u8; 4088],
+}
+
+/// The fsid the kernel knows this mount by: a temporary one where it is a fork beside its original.
+pub(crate) fn btrfs_fsid(mount: impl AsFd) -> io::Result<[u8; 16]> {
+    // SAFETY: BTRFS_IOC_FS_INFO writes a 1024-byte struct, and the layout begins as above.
+    let info = unsafe { ioctl::ioctl(mount, Getter::<FS_INFO, BtrfsFsInfo>::new()) }?;
+    Ok(info.fsid)
+}
+
+/// Has btrfs forget that it ever scanned `device`.
+pub(crate) fn btrfs_forget(control: impl AsFd, device: &str) -> io::Result<()> {
+    let mut name = [0; 4088];
+    for (to, from) in name.iter_mut().take(4087).zip(device.bytes()) {
+        *to = from;
+    }
+    // SAFETY: BTRFS_IOC_FORGET_DEV reads a `struct btrfs_ioctl_vol_args`.
+    unsafe { ioctl::ioctl(control, Setter::<FORGET_DEV, BtrfsVolArgs>::new(BtrfsVolArgs { fd: 0, name })) }
+}
+
+// include/uapi/linux/perf_event.h, v6.12.
+const PERF_SET_FILTER: ioctl::Opcode = opcode::write::<*mut u8>(b'$', 6);
+
+/// Has a tracepoint's perf event pass only records for which `filter` holds.
+pub(crate) fn perf_set_filter(event: &impl AsRawFd, filter: &CStr) -> io::Result<()> {
+    struct Filter<'a>(&'a CStr);
+    // SAFETY: PERF_EVENT_IOC_SET_FILTER reads a nul-terminated string, which lives as long as the call.
+    unsafe impl ioctl::Ioctl for Filter<'_> {
+        type Output = ();
+        const IS_MUTATING: bool = false;
+        fn opcode(&self) -> ioctl::Opcode {
+            PERF_SET_FILTER
+        }
+        fn as_ptr(&mut self) -> *mut std::ffi::c_void {
+            self.0.as_ptr().cast_mut().cast()
+        }
+        unsafe fn output_from_ptr(_: ioctl::IoctlOutput, _: *mut std::ffi::c_void) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    // SAFETY: `event` owns the descriptor and outlives the call.
+    let event = unsafe { BorrowedFd::borrow_raw(event.as_raw_fd()) };
+    // SAFETY: as above.
+    unsafe { ioctl::ioctl(event, Filter(filter)) }
+}

@@ -1,0 +1,124 @@
+//! The space reservations that btrfs refused: which kind of space, how much, for which thread.
+
+use std::path::Path;
+
+use brim_trial::event::SpaceKind;
+use brim_trial::{Bytes, Errno, Event, event};
+
+use crate::Failure;
+use crate::tracepoint::{Tracepoint, Whose};
+
+/// A recorder of `btrfs:btrfs_reserve_ticket`, which the task that asked hits when its reservation ends
+/// (fs/btrfs/space-info.c, `handle_reserve_ticket`, v6.12).
+#[derive(Debug)]
+pub(crate) struct Tickets {
+    tracepoint: Tracepoint,
+    refused: Vec<Refused>,
+    lost: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Refused {
+    thread: u32,
+    time: u64,
+    fsid: [u8; 16],
+    space: SpaceKind,
+    bytes: Bytes,
+    errno: Errno,
+}
+
+// fs/btrfs: include/uapi/linux/btrfs_tree.h, BTRFS_BLOCK_GROUP_*, v6.12.
+const DATA: i64 = 1;
+const SYSTEM: i64 = 2;
+
+impl Tickets {
+    /// Starts to record.
+    pub(crate) fn record(tracing: &Path) -> Result<Self, Failure> {
+        let name = "btrfs/btrfs_reserve_ticket";
+        let tracepoint = Tracepoint::record(tracing, name, Some("error != 0"), Whose::All)?;
+        Ok(Self { tracepoint, refused: Vec::new(), lost: 0 })
+    }
+
+    /// Forgets what was recorded up to now.
+    pub(crate) fn forget(&mut self) {
+        self.tracepoint.read();
+        self.refused.clear();
+        self.lost = 0;
+    }
+
+    /// The kind of space that was refused last to `thread` between two points in time of `CLOCK_MONOTONIC`.
+    pub(crate) fn refused_to(
+        &mut self,
+        thread: u32,
+        fsid: [u8; 16],
+        from: u64,
+        to: u64,
+    ) -> Option<SpaceKind> {
+        self.read();
+        let mine = |ticket: &&Refused| {
+            ticket.thread == thread && ticket.fsid == fsid && (from..=to).contains(&ticket.time)
+        };
+        self.refused.iter().rev().find(mine).map(|ticket| ticket.space)
+    }
+
+    /// What was refused on the filesystem `fsid` since [`Self::forget`], those alike together.
+    pub(crate) fn events(&mut self, trial: u32, fsid: [u8; 16]) -> Vec<Event> {
+        self.read();
+        let mut tickets: Vec<event::Ticket> = Vec::new();
+        for refused in self.refused.iter().filter(|ticket| ticket.fsid == fsid) {
+            let alike = |ticket: &&mut event::Ticket| {
+                ticket.space == refused.space
+                    && ticket.bytes == refused.bytes
+                    && ticket.errno == refused.errno
+            };
+            match tickets.iter_mut().find(alike) {
+                Some(ticket) => ticket.count += 1,
+                None => tickets.push(event::Ticket {
+                    trial,
+                    space: refused.space,
+                    bytes: refused.bytes,
+                    errno: refused.errno,
+                    count: 1,
+                }),
+            }
+        }
+        let mut events: Vec<Event> = tickets.into_iter().map(Event::Ticket).collect();
+        if self.lost > 0 {
+            let why = format!("{} more failed than the trace ring could hold", self.lost);
+            events.push(Event::Missing { evidence: "tickets".to_owned(), why });
+        }
+        events
+    }
+
+    fn read(&mut self) {
+        let samples = self.tracepoint.read();
+        self.lost += samples.lost;
+        for sample in samples.samples {
+            let integer = |name| self.tracepoint.integer(&sample, name);
+            let (Some(flags), Some(bytes), Some(error)) =
+                (integer("flags"), integer("bytes"), integer("error"))
+            else {
+                continue;
+            };
+            let fsid = self.tracepoint.field(&sample, "fsid").and_then(|bytes| bytes.try_into().ok());
+            let (Some(fsid), Ok(bytes), Ok(errno)) = (fsid, u64::try_from(bytes), i32::try_from(-error))
+            else {
+                continue;
+            };
+            let space = match flags {
+                flags if flags & DATA != 0 => SpaceKind::Data,
+                flags if flags & SYSTEM != 0 => SpaceKind::System,
+                _ => SpaceKind::Metadata,
+            };
+            let (thread, time) = (sample.thread, sample.time);
+            self.refused.push(Refused {
+                thread,
+                time,
+                fsid,
+                space,
+                bytes: Bytes(bytes),
+                errno: Errno(errno),
+            });
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What the worker is doing, since when, and whether that is longer than it may be.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use brim_trial::Nanos;
+use brim_trial::event::Stuck;
+
+/// The worker's present task, seen from the thread that watches it.
+#[derive(Debug, Default)]
+pub(crate) struct Watch(Mutex<Option<Task>>);
+
+#[derive(Debug)]
+struct Task {
+    trial: u32,
+    what: String,
+    since: Instant,
+    limit: Duration,
+    thread: u32,
+    reported: bool,
+}
+
+impl Watch {
+    /// The calling thread begins `what`, which may take `limit`.
+    pub(crate) fn begin(&self, trial: u32, what: &str, limit: Nanos) {
+        let thread = rustix::thread::gettid().as_raw_nonzero().get();
+        let task = Task {
+            trial,
+            what: what.to_owned(),
+            since: Instant::now(),
+            limit: Duration::from_nanos(limit.0),
+            thread: u32::try_from(thread).unwrap_or(0),
+            reported: false,
+        };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+    }
+
+    /// The calling thread is done with what it began.
+    pub(crate) fn end(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// The task that has passed its limit, told once. The disk's side of it is for the executor to add.
+    pub(crate) fn overdue(&self) -> Option<Stuck> {
+        let mut task = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let task = task.as_mut().filter(|task| !task.reported && task.since.elapsed() >= task.limit)?;
+        task.reported = true;
+        Some(Stuck {
+            trial: task.trial,
+            what: task.what.clone(),
+            limit: Nanos(u64::try_from(task.limit.as_nanos()).unwrap_or(u64::MAX)),
+            held: Vec::new(),
+            waiting_in: waiting_in(task.thread),
+        })
+    }
+}
+
+/// The kernel functions a thread of ours sleeps in, innermost first.
+fn waiting_in(thread: u32) -> Option<String> {
+    const FRAMES: usize = 6;
+    let stack = std::fs::read_to_string(format!("/proc/self/task/{thread}/stack")).ok()?;
+    // Lines like `[<0>] folio_wait_bit_common+0x123/0x456`.
+    let functions: Vec<&str> = stack
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(1))
+        .filter_map(|frame| frame.split('+').next())
+        .take(FRAMES)
+        .collect();
+    (!functions.is_empty()).then(|| functions.join(" < "))
+}

@@ -1,0 +1,244 @@
+//! Carries the commands out, one after the other, on a thread that may sleep in the kernel for as long as it must.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use brim_trial::plan::Filesystem;
+use brim_trial::{Bytes, Errno, Event, Nanos};
+use rustix::mount::{MountFlags, UnmountFlags};
+
+use crate::Failure;
+use crate::failure::Trying;
+use crate::filesystem::{self, Mounted};
+use crate::fill;
+use crate::kernel_log::KernelLog;
+use crate::loop_device::LoopDevice;
+use crate::namespace::RunDirectory;
+use crate::phase::{self, Bench};
+use crate::program;
+use crate::protocol::{self, Command, Message, Reply, TrialOrder};
+use crate::tickets::Tickets;
+use crate::watch::Watch;
+
+/// The name of the one file in the FUSE filesystem.
+pub(crate) const DISK_FILE: &str = "disk";
+/// How long the rig's own work (mount, unmount, mkfs, fill) may take on a disk that nothing slows down.
+const RIG_LIMIT: Nanos = Nanos(60_000_000_000);
+
+/// What the worker holds while the rig stands.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    run: RunDirectory,
+    channel: Arc<Mutex<UnixStream>>,
+    fds: UnixStream,
+    resized: Receiver<Option<String>>,
+    watch: Arc<Watch>,
+    tickets: Option<Tickets>,
+    kernel_log: Option<KernelLog>,
+    missing: Vec<Event>,
+    device: Option<LoopDevice>,
+    mounted: Option<Mounted>,
+}
+
+impl Worker {
+    /// A worker with nothing attached.
+    pub(crate) fn new(
+        run: RunDirectory,
+        channel: Arc<Mutex<UnixStream>>,
+        fds: UnixStream,
+        resized: Receiver<Option<String>>,
+        watch: Arc<Watch>,
+    ) -> Self {
+        let mut missing = Vec::new();
+        let mut or_missing = |evidence: &str, failure: Failure| {
+            missing.push(Event::Missing { evidence: evidence.to_owned(), why: failure.to_string() });
+        };
+        let tickets = record_tickets(&run).map_err(|failure| or_missing("tickets", failure)).ok();
+        let kernel_log = KernelLog::open().map_err(|failure| or_missing("kernel-log", failure)).ok();
+        Self { run, channel, fds, resized, watch, tickets, kernel_log, missing, device: None, mounted: None }
+    }
+
+    /// Carries out one command and answers it.
+    ///
+    /// # Errors
+    /// The channel is broken: nobody is there to answer to.
+    pub(crate) fn obey(&mut self, command: Command) -> std::io::Result<()> {
+        self.watch.begin(0, name(&command), RIG_LIMIT);
+        let result = self.carry_out(command);
+        self.watch.end();
+        self.send(&Message::Reply(result))
+    }
+
+    fn send(&self, message: &Message) -> std::io::Result<()> {
+        protocol::send(&self.channel.lock().unwrap_or_else(PoisonError::into_inner), message)
+    }
+
+    fn carry_out(&mut self, command: Command) -> Result<Reply, Failure> {
+        match command {
+            Command::OpenFuse => self.open_fuse(),
+            Command::AttachLoop => self.attach_loop(),
+            Command::MakeFilesystem(filesystem) => self.make(&filesystem),
+            Command::Mount(filesystem) => self.mount(&filesystem),
+            Command::Fill { data_free } => fill::fill(self.mounted()?, data_free).map(Reply::Counters),
+            Command::Counters => self.mounted()?.counters().map(Reply::Counters),
+            Command::Trial(order) => self.trial(&order),
+            Command::Program { command } => self.program(&command),
+            Command::Unmount => match self.mounted.take() {
+                Some(mounted) => mounted.unmount().map(|()| Reply::Done),
+                None => Ok(Reply::Done),
+            },
+            Command::Detach => self.detach(),
+            Command::DiskResized { .. } => Err(Failure::new("resize the disk", "no step waits for it")),
+        }
+    }
+
+    fn open_fuse(&mut self) -> Result<Reply, Failure> {
+        let fuse = std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse");
+        let fuse = fuse.trying(|| "open /dev/fuse".to_owned()).map_err(|failure| {
+            failure.with_help("load FUSE: `modprobe fuse` (in a container: pass /dev/fuse)")
+        })?;
+        let fuse = OwnedFd::from(fuse);
+        let descriptor = std::os::fd::AsRawFd::as_raw_fd(&fuse);
+        let options = format!("fd={descriptor},rootmode=40000,user_id=0,group_id=0");
+        let options =
+            std::ffi::CString::new(options).map_err(|_| Failure::new("mount FUSE", "a nul byte"))?;
+        let flags = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
+        rustix::mount::mount("brim", self.run.disk(), "fuse.brim", flags, options.as_c_str())
+            .trying(|| "mount the disk's FUSE filesystem".to_owned())?;
+        // Only the server may hold this descriptor: when the server is gone, so is the disk, and nothing waits for it.
+        protocol::send_fds(&self.fds, &[std::os::fd::AsFd::as_fd(&fuse)])
+            .trying(|| "hand the FUSE descriptor over".to_owned())?;
+        Ok(Reply::Fuse)
+    }
+
+    fn attach_loop(&mut self) -> Result<Reply, Failure> {
+        let device = LoopDevice::over(&self.run.disk().join(DISK_FILE))?;
+        let path = device.path().to_owned();
+        self.device = Some(device);
+        Ok(Reply::Loop { device: path })
+    }
+
+    fn make(&mut self, filesystem: &Filesystem) -> Result<Reply, Failure> {
+        let device = self.device()?;
+        filesystem::make(filesystem, device.path())?;
+        device.forget_cache()?;
+        Ok(Reply::Done)
+    }
+
+    fn mount(&mut self, filesystem: &Filesystem) -> Result<Reply, Failure> {
+        let mounted = Mounted::mount(filesystem, self.device()?.path(), &self.run.mount())?;
+        let path = mounted.path().display().to_string();
+        self.mounted = Some(mounted);
+        Ok(Reply::Mounted { path })
+    }
+
+    fn trial(&mut self, order: &TrialOrder) -> Result<Reply, Failure> {
+        self.emit_missing()?;
+        let (Some(mounted), Some(device)) = (self.mounted.as_ref(), self.device.as_ref()) else {
+            return Err(Failure::new("run a trial", "nothing is mounted"));
+        };
+        let channel = &self.channel;
+        let tell = |message: &Message| {
+            protocol::send(&channel.lock().unwrap_or_else(PoisonError::into_inner), message)
+                .trying(|| "tell the executor".to_owned())
+        };
+        let resized = &self.resized;
+        let mut resize = |size: Bytes| -> Result<(), Errno> {
+            tell(&Message::ResizeDisk { size }).map_err(|_| Errno::EIO)?;
+            match resized.recv() {
+                Ok(None) => device.update_size().map_err(|failure| failure.errno.unwrap_or(Errno::EIO)),
+                Ok(Some(_)) | Err(_) => Err(Errno::EIO),
+            }
+        };
+        let bench = Bench {
+            mounted,
+            device: device.name(),
+            tickets: self.tickets.as_mut(),
+            kernel_log: self.kernel_log.as_mut(),
+            watch: &self.watch,
+            emit: &|event| tell(&Message::Event(event)),
+            resize: &mut resize,
+        };
+        phase::run(order, bench).map(|()| Reply::Done)
+    }
+
+    fn program(&mut self, command: &[String]) -> Result<Reply, Failure> {
+        self.emit_missing()?;
+        let streams =
+            protocol::receive_fds(&self.fds).trying(|| "take over the standard streams".to_owned())?;
+        // A program may take as long as it likes.
+        self.watch.end();
+        let (Some(mounted), Some(device)) = (self.mounted.as_ref(), self.device.as_ref()) else {
+            return Err(Failure::new("run a program", "nothing is mounted"));
+        };
+        let evidence = program::Evidence {
+            mounted,
+            device: device.name(),
+            tracing: &self.run.tracing(),
+            tickets: self.tickets.as_mut(),
+            kernel_log: self.kernel_log.as_mut(),
+        };
+        for event in program::run(command, streams, evidence)? {
+            self.emit(event)?;
+        }
+        Ok(Reply::Done)
+    }
+
+    fn detach(&mut self) -> Result<Reply, Failure> {
+        if let Some(mounted) = self.mounted.take() {
+            mounted.unmount()?;
+        }
+        if let Some(device) = self.device.take() {
+            device.detach()?;
+        }
+        let disk = self.run.disk();
+        rustix::mount::unmount(&disk, UnmountFlags::DETACH)
+            .trying(|| format!("unmount {}", disk.display()))?;
+        Ok(Reply::Done)
+    }
+
+    fn emit_missing(&mut self) -> Result<(), Failure> {
+        for event in std::mem::take(&mut self.missing) {
+            self.emit(event)?;
+        }
+        Ok(())
+    }
+
+    fn emit(&self, event: Event) -> Result<(), Failure> {
+        self.send(&Message::Event(event)).trying(|| "tell the executor".to_owned())
+    }
+
+    fn mounted(&self) -> Result<&Mounted, Failure> {
+        self.mounted.as_ref().ok_or_else(|| Failure::new("work at the mount", "nothing is mounted"))
+    }
+
+    fn device(&self) -> Result<&LoopDevice, Failure> {
+        self.device.as_ref().ok_or_else(|| Failure::new("work on the loop device", "none is attached"))
+    }
+}
+
+fn record_tickets(run: &RunDirectory) -> Result<Tickets, Failure> {
+    let tracing = run.tracing();
+    rustix::mount::mount("brim", &tracing, "tracefs", MountFlags::NOEXEC, None)
+        .trying(|| "mount tracefs".to_owned())?;
+    Tickets::record(&tracing)
+}
+
+/// What the rig's own work is called where it does not end.
+fn name(command: &Command) -> &'static str {
+    match command {
+        Command::OpenFuse => "mounting the disk",
+        Command::AttachLoop => "attaching the loop device",
+        Command::MakeFilesystem(_) => "mkfs",
+        Command::Mount(_) => "mount",
+        Command::Fill { .. } => "the fill",
+        Command::Counters => "reading the counters",
+        Command::Trial(_) => "the trial",
+        Command::Program { .. } => "the program",
+        Command::Unmount => "unmount",
+        Command::Detach => "detaching the disk",
+        Command::DiskResized { .. } => "resizing the disk",
+    }
+}
