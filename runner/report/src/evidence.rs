@@ -1,0 +1,226 @@
+//! The evidence of one trial, or of a program, line by line.
+
+use brim_trial::event::{KernelLogLine, Program, RequestCount, StepEvent, Stuck, Ticket, When};
+use brim_trial::judge::blocks;
+use brim_trial::{Bytes, Counters, Event};
+
+use crate::style::Style;
+
+/// Lines of the kernel log that are shown; the journal has all of them.
+const LOG_LINES_MAX: usize = 12;
+/// syslog(2)'s level of a warning: what is below speaks of an error.
+const WARNING: u8 = 4;
+
+/// The evidence that `events` hold of `trial`, one finding a line, without indentation.
+#[must_use]
+pub fn lines(events: &[Event], trial: u32, style: Style) -> Vec<String> {
+    let mut lines = Vec::new();
+    lines.extend(steps(events, trial));
+    lines.extend(events.iter().filter_map(|event| match event {
+        Event::Stuck(found) if found.trial == trial || found.trial == 0 => Some(stuck(found)),
+        Event::Program(program) => Some(ran(program)),
+        _ => None,
+    }));
+    lines.extend(space(events, trial));
+    lines.extend(tickets(events, trial));
+    lines.extend(requests(events, trial));
+    lines.extend(faults(events, trial));
+    lines.extend(kernel_log(events, trial, style));
+    lines.extend(mount(events, trial));
+    lines.extend(missing(events));
+    lines
+}
+
+fn label(name: &str, text: impl std::fmt::Display) -> String {
+    format!("{name:<11} {text}")
+}
+
+/// `fallocate ok ×3, pwrite ok ×2, fsync ok ×2, then pwrite64 of … = ENOSPC`.
+fn steps(events: &[Event], trial: u32) -> Vec<String> {
+    let mut lines = Vec::new();
+    for event in events {
+        let Event::Phase { trial: of, phase, completed } = event else { continue };
+        if *of != trial {
+            continue;
+        }
+        let of_phase = |event: &&StepEvent| event.trial == trial && event.phase == *phase;
+        let seen: Vec<&StepEvent> = events.iter().filter_map(step).filter(of_phase).collect();
+        let mut parts: Vec<String> = Vec::new();
+        for (index, count) in completed.iter().enumerate() {
+            let name = seen.iter().find(|step| step.index == index).map(|step| step.step.as_str());
+            if let (Some(name), 1..) = (name, *count) {
+                parts.push(format!("{name} ok ×{count}"));
+            }
+        }
+        if let Some(failed) = seen.iter().find(|step| step.errno.is_some()) {
+            parts.push(format!("then {}", failure(failed)));
+        }
+        lines.push(label("steps", parts.join(", ")));
+    }
+    lines
+}
+
+fn step(event: &Event) -> Option<&StepEvent> {
+    match event {
+        Event::Step(step) => Some(step),
+        _ => None,
+    }
+}
+
+/// `pwrite64(blob, 132096 B at 264192 B) = ENOSPC after 131072 B, data reservation refused`.
+#[must_use]
+pub fn failure(step: &StepEvent) -> String {
+    let file = step.file.as_deref().unwrap_or_default();
+    let range =
+        step.range.map(|range| format!(", {} B at {}", range.length.0, range.offset.0)).unwrap_or_default();
+    let result = match (step.errno, step.returned) {
+        (Some(errno), _) => errno.to_string(),
+        (None, Some(returned)) => returned.to_string(),
+        (None, None) => "?".to_owned(),
+    };
+    let short = step.short.map(|short| format!(" after {} B", short.0)).unwrap_or_default();
+    let space = step.space.map(|space| format!(", {space} reservation refused")).unwrap_or_default();
+    format!("{}({file}{range}) = {result}{short}{space}, round {}", step.syscall, step.iteration + 1)
+}
+
+fn stuck(stuck: &Stuck) -> String {
+    let seconds = std::time::Duration::from_nanos(stuck.limit.0).as_secs_f64();
+    let waiting = stuck.waiting_in.iter().map(|functions| format!(", waiting in {functions}"));
+    let held = if stuck.held.is_empty() { "no request".to_owned() } else { stuck.held.join("; ") };
+    let waiting: String = waiting.collect();
+    label("stuck", format!("{} did not end within {seconds} s{waiting}; the disk held {held}", stuck.what))
+}
+
+fn ran(program: &Program) -> String {
+    let end = match (program.exit, program.signal) {
+        (Some(code), _) => format!("exit {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => "no exit code".to_owned(),
+    };
+    let failed: Vec<String> =
+        program.no_space.iter().map(|(name, count)| format!("{name} ×{count}")).collect();
+    let failed = if failed.is_empty() {
+        "no system call failed with ENOSPC".to_owned()
+    } else {
+        format!("ENOSPC from {}", failed.join(", "))
+    };
+    label("program", format!("{end}; {failed}"))
+}
+
+fn reading(events: &[Event], trial: u32, wanted: When) -> Option<&Counters> {
+    events.iter().find_map(|event| match event {
+        Event::Counters { trial: of, when, counters } if *of == trial && *when == wanted => Some(counters),
+        _ => None,
+    })
+}
+
+fn space(events: &[Event], trial: u32) -> Vec<String> {
+    let mut lines = Vec::new();
+    let Some(before) = reading(events, trial, When::Before) else { return lines };
+    let free = |counters: &Counters| blocks(counters.data_free);
+    let Some(after) = reading(events, trial, When::After) else {
+        lines.push(label("data free", free(before)));
+        return lines;
+    };
+    lines.push(label("data free", format!("{} → {}", free(before), free(after))));
+    let changes: Vec<String> =
+        before.changes(after).iter().map(|c| format!("{} {}", c.name, signed(c.before, c.after))).collect();
+    if !changes.is_empty() {
+        lines.push(label("counters", changes.join(", ")));
+    }
+    lines
+}
+
+/// `+270336 B`.
+fn signed(before: Bytes, after: Bytes) -> String {
+    match after.0.checked_sub(before.0) {
+        Some(more) => format!("+{more} B"),
+        None => format!("−{} B", before.0 - after.0),
+    }
+}
+
+fn tickets(events: &[Event], trial: u32) -> Vec<String> {
+    let tickets = events.iter().filter_map(|event| match event {
+        Event::Ticket(ticket) if ticket.trial == trial => Some(ticket),
+        _ => None,
+    });
+    let text: Vec<String> = tickets
+        .map(|Ticket { space, bytes, errno, count, .. }| format!("{space} {} B = {errno} ×{count}", bytes.0))
+        .collect();
+    if text.is_empty() { Vec::new() } else { vec![label("tickets", text.join(", "))] }
+}
+
+fn requests(events: &[Event], trial: u32) -> Option<String> {
+    events.iter().find_map(|event| match event {
+        Event::Requests { trial: of, requests } if *of == trial => {
+            let part = |(op, count): (&String, &RequestCount)| match count.bytes.0 {
+                0 => format!("{op} ×{}", count.requests),
+                bytes => format!("{op} ×{} ({bytes} B)", count.requests),
+            };
+            let parts: Vec<String> = requests.iter().map(part).collect();
+            Some(label("disk", if parts.is_empty() { "no request".to_owned() } else { parts.join(", ") }))
+        }
+        _ => None,
+    })
+}
+
+fn faults(events: &[Event], trial: u32) -> Vec<String> {
+    events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Fault { trial: of, row, matches, firings } if *of == trial => {
+                let idle =
+                    if *firings == 0 { ": it never fired, so this trial says nothing of it" } else { "" };
+                Some(label("fault", format!("\"{row}\" matched {matches}, fired {firings}{idle}")))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+fn kernel_log(events: &[Event], trial: u32, style: Style) -> Vec<String> {
+    let found: Vec<&KernelLogLine> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::KernelLog(line) if line.trial == trial => Some(line),
+            _ => None,
+        })
+        .collect();
+    let mut lines: Vec<String> = found
+        .iter()
+        .take(LOG_LINES_MAX)
+        .map(|line| {
+            let text = if line.level < WARNING { style.strong(&line.text) } else { line.text.clone() };
+            label("kernel log", text)
+        })
+        .collect();
+    if found.len() > LOG_LINES_MAX {
+        lines.push(label(
+            "kernel log",
+            format!("… and {} lines more in the journal", found.len() - LOG_LINES_MAX),
+        ));
+    }
+    lines
+}
+
+fn mount(events: &[Event], trial: u32) -> Vec<String> {
+    events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Mount { trial: of, read_only: true } if *of == trial => {
+                Some(label("mount", "read-only: the kernel gave up writing"))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+fn missing(events: &[Event]) -> Vec<String> {
+    events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Missing { evidence, why } => Some(label("not seen", format!("{evidence}: {why}"))),
+            _ => None,
+        })
+        .collect()
+}

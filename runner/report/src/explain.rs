@@ -1,0 +1,123 @@
+//! A plan in words.
+
+use std::fmt::Write;
+
+use brim_trial::judge::blocks;
+use brim_trial::kernel::Requirement;
+use brim_trial::{Condition, Content, Operation, Phase, Plan};
+
+/// The whole scenario in plain sentences.
+#[must_use]
+pub fn explain(plan: &Plan) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = write_plan(&mut text, plan);
+    text
+}
+
+fn write_plan(text: &mut String, plan: &Plan) -> std::fmt::Result {
+    writeln!(text, "{}\n", plan.scenario)?;
+    writeln!(text, "Claim: {}.", plan.claim.trim_end_matches('.'))?;
+    writeln!(text, "Source: {}\n", plan.source)?;
+    let filesystem = &plan.filesystem;
+    write!(
+        text,
+        "A disk of exactly {} ({} B) gets a {} ",
+        plan.device.size, plan.device.size.0, filesystem.kind
+    )?;
+    if filesystem.mkfs.is_empty() {
+        writeln!(text, "made with mkfs' defaults.")?;
+    } else {
+        writeln!(text, "made with `{}`.", filesystem.mkfs.join(" "))?;
+    }
+    if !filesystem.mount.is_empty() {
+        writeln!(text, "It is mounted with `{}`.", filesystem.mount.join(","))?;
+    }
+    match plan.prepare.data_free {
+        Some(free) => writeln!(
+            text,
+            "It is filled until exactly {} ({} B) are left for data by its own counters. Each trial starts on a fork \
+             of that disk.\n",
+            blocks(free),
+            free.0
+        )?,
+        None => writeln!(text, "It is left empty. Each trial starts on a fork of that disk.\n")?,
+    }
+    for row in &plan.device.faults {
+        let op = row.when.op.map_or("request", |op| op.name());
+        let which = match row.when.nth {
+            Some(nth) => format!("{op} number {nth}"),
+            None => format!("every {op}"),
+        };
+        writeln!(text, "While the steps run, the disk holds {which} (\"{}\").\n", row.name)?;
+    }
+    for phase in &plan.phases {
+        write_phase(text, phase)?;
+    }
+    let conditions: Vec<String> = plan.reproduced.iter().map(condition).collect();
+    writeln!(text, "\nReproduced means: {}.", conditions.join(", and "))?;
+    writeln!(
+        text,
+        "No step may take longer than {} s.",
+        std::time::Duration::from_nanos(plan.step_limit.0).as_secs_f64()
+    )?;
+    let mut told = Vec::new();
+    for known in &plan.known {
+        // The first that fits counts, so a second one for the same kernels never does.
+        if told.contains(&&known.kernel) {
+            continue;
+        }
+        told.push(&known.kernel);
+        let kernel = if known.kernel == Requirement::STAR {
+            "every kernel".to_owned()
+        } else {
+            format!("kernels {}", known.kernel)
+        };
+        writeln!(text, "Known with these parameters: {} on {kernel}.", known.verdict)?;
+    }
+    Ok(())
+}
+
+fn write_phase(text: &mut String, phase: &Phase) -> std::fmt::Result {
+    match (phase.until, phase.times) {
+        (Some(errno), _) => writeln!(text, "Then, until something fails with {errno} ({}):", phase.name)?,
+        (None, 1) => writeln!(text, "Then, once ({}):", phase.name)?,
+        (None, times) => writeln!(text, "Then, {times} times ({}):", phase.name)?,
+    }
+    for (number, step) in (1..).zip(&phase.steps) {
+        writeln!(text, "  {number}. {}", operation(&step.operation))?;
+    }
+    Ok(())
+}
+
+/// One operation as a sentence.
+fn operation(operation: &Operation) -> String {
+    match operation {
+        Operation::Fallocate { file, offset, length, keep_size } => {
+            let keep = if *keep_size { ", leaving its size as it is (FALLOC_FL_KEEP_SIZE)" } else { "" };
+            format!("fallocate {length} of `{file}` at offset {offset}{keep}")
+        }
+        Operation::Pwrite { file, offset, length, data } => {
+            let data = match data {
+                Content::Random => "random bytes",
+                Content::Zeroes => "zeroes",
+            };
+            format!("pwrite {length} of {data} to `{file}` at offset {offset}")
+        }
+        Operation::Fsync { file } => format!("fsync `{file}`"),
+        Operation::Syncfs {} => "syncfs the mount".to_owned(),
+        Operation::Truncate { file, size } => format!("truncate `{file}` to {size}"),
+        Operation::Unlink { file } => format!("unlink `{file}`"),
+        Operation::ResizeDisk { size } => {
+            format!("give the disk a size of {size}, under the mounted filesystem")
+        }
+    }
+}
+
+fn condition(condition: &Condition) -> String {
+    let errno = condition.errno.map_or_else(String::new, |errno| format!(" with {errno}"));
+    let space = condition.space.map_or_else(String::new, |space| {
+        format!(", and a reservation of {space} space was refused under it")
+    });
+    format!("{} fails{errno}{space}", condition.step)
+}

@@ -1,0 +1,8 @@
+//! What a run has to say for itself, as text. A function of the journal alone: nothing here looks at the machine.
+
+pub mod evidence;
+pub mod explain;
+pub mod style;
+pub mod verdict;
+
+pub use style::Style;

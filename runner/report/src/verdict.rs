@@ -1,0 +1,109 @@
+//! The verdict of a set of parameters: a block of its own, or one line of a range.
+
+use brim_trial::event::VerdictEvent;
+use brim_trial::{Event, Verdict};
+
+use crate::evidence;
+use crate::style::Style;
+
+/// What is shown of a scenario before its first verdict.
+#[must_use]
+pub fn heading(verdict: &VerdictEvent, claim: &str, style: Style) -> String {
+    let VerdictEvent { scenario, kernel, filesystem, rig, seed, .. } = verdict;
+    format!(
+        "{}: {claim}\n  {}",
+        style.strong(scenario),
+        style.faint(format!("kernel {kernel}, {filesystem}, rig {rig}, seed {seed:#x}")),
+    )
+}
+
+/// One verdict with its evidence. `events` is the journal of this set of parameters.
+#[must_use]
+pub fn block(verdict: &VerdictEvent, events: &[Event], style: Style) -> String {
+    let params: Vec<String> =
+        verdict.params.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+    let mut lines = vec![
+        format!("  {}", params.join(", ")),
+        String::new(),
+        format!(
+            "  {}  {}",
+            style.verdict(verdict.verdict, verdict.expected, verdict.verdict),
+            [counts(verdict), expectation(verdict)].join("; ")
+        ),
+    ];
+    if let Some(reason) = &verdict.reason {
+        lines.push(format!("  {reason}"));
+    }
+    let shown = representative(verdict.verdict, events);
+    lines.push(String::new());
+    if let Some((trial, verdict)) = shown.filter(|_| verdict.trials > 1) {
+        lines.push(style.faint(format!("  evidence of trial {trial}, the first {verdict}")));
+    }
+    let trial = shown.map_or(1, |(trial, _)| trial);
+    lines.extend(evidence::lines(events, trial, style).into_iter().map(|line| format!("    {line}")));
+    lines.push(String::new());
+    lines.push(format!("  again: {}", verdict.command));
+    lines.join("\n")
+}
+
+/// One verdict on one line, for a range: the value of each parameter in `swept`, then what came of it.
+#[must_use]
+pub fn line(verdict: &VerdictEvent, swept: &[String], style: Style) -> String {
+    let values: Vec<String> = swept
+        .iter()
+        .map(|name| format!("{name} = {}", verdict.params.get(name).map_or("?", String::as_str)))
+        .collect();
+    let coloured = style.verdict(verdict.verdict, verdict.expected, format!("{:<14}", verdict.verdict));
+    let what = match (&verdict.reason, &verdict.failed_step, verdict.errno) {
+        (Some(reason), _, _) => reason.clone(),
+        (None, Some(step), Some(errno)) => match verdict.space {
+            Some(space) => format!("{step} = {errno}, {space} reservation refused"),
+            None => format!("{step} = {errno}"),
+        },
+        _ => "no step failed".to_owned(),
+    };
+    let trials = if verdict.trials > 1 { format!("{}; ", counts(verdict)) } else { String::new() };
+    let unexpected = if verdict.expected { "" } else { "  ← not as known" };
+    format!("  {:<24} {coloured} {trials}{what}{unexpected}", values.join(", "))
+}
+
+/// The sum of a range: how many came out how.
+#[must_use]
+pub fn sum(verdicts: &[VerdictEvent]) -> String {
+    let count = |wanted: Verdict| verdicts.iter().filter(|verdict| verdict.verdict == wanted).count();
+    let seconds: f64 = verdicts.iter().map(|verdict| verdict.seconds).sum();
+    format!(
+        "  {} values in {seconds:.1} s: {} reproduced, {} not reproduced, {} inconclusive, {} not as known",
+        verdicts.len(),
+        count(Verdict::Reproduced),
+        count(Verdict::NotReproduced),
+        count(Verdict::Inconclusive),
+        verdicts.iter().filter(|verdict| !verdict.expected).count(),
+    )
+}
+
+/// `20 of 20 trials`.
+fn counts(verdict: &VerdictEvent) -> String {
+    let VerdictEvent { trials, reproduced, inconclusive, .. } = verdict;
+    match verdict.verdict {
+        Verdict::Reproduced => format!("{reproduced} of {trials} trials"),
+        Verdict::NotReproduced => format!("0 of {trials} trials reproduced it"),
+        Verdict::Inconclusive => format!("{inconclusive} of {trials} trials say nothing"),
+    }
+}
+
+fn expectation(verdict: &VerdictEvent) -> String {
+    match (verdict.known, verdict.expected) {
+        (None, _) => "nothing is known of these parameters on this kernel".to_owned(),
+        (Some(_), true) => "as known for this kernel".to_owned(),
+        (Some(known), false) => format!("not as known for this kernel: every trial was to be {known}"),
+    }
+}
+
+/// The trial that stands for all: the first with the verdict of the whole.
+fn representative(verdict: Verdict, events: &[Event]) -> Option<(u32, Verdict)> {
+    events.iter().find_map(|event| match event {
+        Event::TrialVerdict(trial) if trial.verdict == verdict => Some((trial.trial, verdict)),
+        _ => None,
+    })
+}

@@ -1,0 +1,168 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use brim_trial::{Bytes, FilesystemKind};
+use clap::{Args, Parser, Subcommand};
+
+use crate::rig::RigName;
+
+/// Fills a filesystem to the brim, holds the disk still, and shows what breaks.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run scenarios: prepare, try, judge, show
+    Run(Run),
+    /// Run any program in a filesystem that is exactly so full, and show what the kernel did to it
+    Exec(Exec),
+    /// Like exec, with your shell
+    Shell(Brim),
+    /// Serve an empty disk of exact size by NBD
+    Serve(Serve),
+    /// Check scenario files without running them
+    Check {
+        /// Scenario files, or names from the catalogue
+        #[arg(required = true)]
+        scenarios: Vec<String>,
+    },
+    /// List the scenarios of the catalogue
+    List {
+        /// The directory with the scenarios
+        #[arg(default_value = crate::catalogue::DIRECTORY)]
+        directory: PathBuf,
+    },
+    /// Say in words what a scenario does
+    Explain {
+        /// A scenario file, or a name from the catalogue
+        scenario: String,
+        #[command(flatten)]
+        settings: Parameters,
+    },
+    /// Say what this machine can do, and the one command that mends what it cannot
+    Doctor,
+    /// The agent: started by brim itself
+    #[command(name = "__agent", hide = true)]
+    Agent { parent: u32 },
+    /// The first process around a program: started by the agent
+    #[command(name = "__supervise", hide = true)]
+    Supervise {
+        parent: u32,
+        #[arg(last = true)]
+        command: Vec<std::ffi::OsString>,
+    },
+    /// Process 1 around a program: started by the first process
+    #[command(name = "__init", hide = true)]
+    Init {
+        #[arg(last = true)]
+        command: Vec<std::ffi::OsString>,
+    },
+}
+
+/// What settles a plan.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Parameters {
+    /// Give a parameter another value, or each value of a range: free="65 blocks", free="60..140 blocks"
+    #[arg(long, value_name = "NAME=VALUE", value_parser = name_and_value)]
+    pub(crate) set: Vec<(String, String)>,
+    /// Use another filesystem: btrfs, ext4, xfs
+    #[arg(long)]
+    pub(crate) filesystem: Option<FilesystemKind>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// Scenario files, or names from the catalogue
+    #[arg(required = true)]
+    pub(crate) scenarios: Vec<String>,
+    #[command(flatten)]
+    pub(crate) parameters: Parameters,
+    /// How often each set of parameters is tried
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) trials: u32,
+    #[command(flatten)]
+    pub(crate) rig: Rig,
+    /// Print the journal as JSON lines instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Rig {
+    /// Where the kernel runs and how it gets the disk
+    #[arg(long, default_value = "auto", value_name = "RIG")]
+    pub(crate) rig: RigName,
+    /// The seed of everything drawn, decimal or 0x…
+    #[arg(long, default_value = "1", value_parser = seed)]
+    pub(crate) seed: u64,
+}
+
+/// A filesystem at the brim.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Brim {
+    /// The exact size of the disk: 128MiB
+    #[arg(long, default_value = "128MiB", value_parser = size)]
+    pub(crate) size: Bytes,
+    /// Leave exactly so much free for data: "66 blocks", 264KiB; empty if not given
+    #[arg(long, value_parser = size)]
+    pub(crate) data_free: Option<Bytes>,
+    /// The filesystem: btrfs, ext4, xfs
+    #[arg(long, default_value = "btrfs")]
+    pub(crate) filesystem: FilesystemKind,
+    /// Where the kernel runs and how it gets the disk
+    #[arg(long, default_value = "auto", value_name = "RIG")]
+    pub(crate) rig: RigName,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Exec {
+    #[command(flatten)]
+    pub(crate) brim: Brim,
+    /// The program and its arguments
+    #[arg(last = true, required = true)]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Listen on a UNIX socket at this path
+    #[arg(long, value_name = "PATH", required_unless_present = "listen")]
+    pub(crate) unix: Option<PathBuf>,
+    /// Listen on TCP
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// The exact size of the disk, a multiple of 512 bytes: 1GiB
+    #[arg(long, value_parser = size)]
+    pub(crate) size: Bytes,
+    /// The name of the export
+    #[arg(long, default_value = "")]
+    pub(crate) export: String,
+}
+
+fn name_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) => Ok((name.trim().to_owned(), value.trim().to_owned())),
+        None => Err("it takes NAME=VALUE, as in free=\"65 blocks\"".to_owned()),
+    }
+}
+
+fn size(text: &str) -> Result<Bytes, String> {
+    brim_scenario::size(text).map_err(|error| match miette::Diagnostic::help(&error) {
+        Some(help) => format!("{error}: {help}"),
+        None => error.to_string(),
+    })
+}
+
+fn seed(text: &str) -> Result<u64, String> {
+    let parsed = match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    parsed.map_err(|_| "a seed is a number of 64 bits, decimal or 0x…".to_owned())
+}

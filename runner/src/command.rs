@@ -1,0 +1,7 @@
+//! The subcommands, one file each.
+
+pub(crate) mod catalogue;
+pub(crate) mod doctor;
+pub(crate) mod exec;
+pub(crate) mod run;
+pub(crate) mod serve;

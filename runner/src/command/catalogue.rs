@@ -1,0 +1,49 @@
+//! `brim check`, `brim list` and `brim explain`: scenarios without running them.
+
+use std::path::Path;
+
+use brim_report::explain::explain as in_words;
+use brim_scenario::Settings;
+
+use crate::catalogue;
+use crate::cli::Parameters;
+use crate::error::{Error, Exit};
+use crate::output;
+
+/// Checks every file and shows what is wrong with each.
+pub(crate) fn check(scenarios: &[String]) -> Result<Exit, Error> {
+    let mut failed = None;
+    for word in scenarios {
+        match catalogue::find(word) {
+            Ok(entry) => output::line(&format!("{}: ok", entry.path.display())),
+            Err(error) => {
+                if let Some(earlier) = failed.replace(error) {
+                    crate::show(earlier);
+                }
+            }
+        }
+    }
+    match failed {
+        Some(last) => Err(last),
+        None => Ok(Exit::Expected),
+    }
+}
+
+/// Lists the catalogue.
+pub(crate) fn list(directory: &Path) -> Result<Exit, Error> {
+    for path in catalogue::files(directory)? {
+        let entry = catalogue::read(&path)?;
+        output::line(&format!("{:<44} {}", entry.scenario.name(), entry.scenario.claim()));
+    }
+    Ok(Exit::Expected)
+}
+
+/// Says in words what a scenario does.
+pub(crate) fn explain(scenario: &str, parameters: &Parameters) -> Result<Exit, Error> {
+    let entry = catalogue::find(scenario)?;
+    let settings = Settings { filesystem: parameters.filesystem, set: parameters.set.clone() };
+    for plan in entry.scenario.plans(&settings)? {
+        output::line(&in_words(&plan));
+    }
+    Ok(Exit::Expected)
+}

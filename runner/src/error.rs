@@ -1,0 +1,135 @@
+//! Errors as the user sees them: what went wrong, and one line of help.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use brim_agent::Failure;
+use brim_scenario::ScenarioError;
+use miette::Diagnostic;
+
+use crate::rig::RigError;
+
+/// The exit codes of brim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// As known or expected.
+    Expected,
+    /// Not as expected.
+    Unexpected,
+    /// Bad usage or a bad scenario.
+    Usage,
+    /// The rig failed.
+    Rig,
+    /// The state was not reached, or a step did not end.
+    Inconclusive,
+    /// SIGINT or SIGTERM.
+    Interrupted,
+    /// What a program that brim ran exited with.
+    Program(u8),
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Expected => 0,
+            Exit::Unexpected => 1,
+            Exit::Usage => 2,
+            Exit::Rig => 3,
+            Exit::Inconclusive => 4,
+            Exit::Interrupted => 130,
+            Exit::Program(code) => code,
+        })
+    }
+}
+
+/// Why brim ends without a result.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+pub(crate) enum Error {
+    /// A scenario is wrong.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Scenario(Box<ScenarioError>),
+    /// A file could not be read.
+    #[error("cannot read {}", path.display())]
+    #[diagnostic(help("`brim list` shows the scenarios there are"))]
+    Read {
+        /// The file.
+        path: PathBuf,
+        source: io::Error,
+    },
+    /// A word on the command line is wrong.
+    #[error("{what}")]
+    Usage {
+        /// What is wrong.
+        what: String,
+        #[help]
+        help: String,
+    },
+    /// The rig failed.
+    #[error("the rig failed: {source}")]
+    Rig {
+        source: RigError,
+        #[help]
+        help: String,
+    },
+    /// The state that `exec` was asked for could not be reached.
+    #[error("{reason}")]
+    #[diagnostic(help("ask for a larger disk, or for a state that this filesystem can reach"))]
+    State {
+        /// Which number was off.
+        reason: String,
+    },
+    /// A server could not be set up.
+    #[error("cannot serve: {what}")]
+    Serve {
+        /// What failed.
+        what: String,
+        #[help]
+        help: String,
+    },
+    /// Our own process could not be set up.
+    #[error("cannot {what}")]
+    Process {
+        /// What failed.
+        what: &'static str,
+        source: io::Error,
+    },
+    /// A hidden part of brim failed.
+    #[error("{failure}")]
+    Part {
+        /// What failed.
+        failure: Failure,
+        /// What the process that started the part is told.
+        exit: u8,
+    },
+}
+
+impl Error {
+    /// The exit code for this error.
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Scenario(_) | Self::Read { .. } | Self::Usage { .. } => Exit::Usage,
+            Self::Rig { source: RigError::Interrupted, .. } => Exit::Interrupted,
+            Self::State { .. } => Exit::Inconclusive,
+            Self::Part { exit, .. } => Exit::Program(*exit),
+            Self::Rig { .. } | Self::Serve { .. } | Self::Process { .. } => Exit::Rig,
+        }
+    }
+}
+
+impl From<RigError> for Error {
+    fn from(source: RigError) -> Self {
+        let help = match &source {
+            RigError::Agent(Failure { help: Some(help), .. }) => help.clone(),
+            _ => "`brim doctor` says what this machine can do and what mends the rest".to_owned(),
+        };
+        Self::Rig { source, help }
+    }
+}
+
+impl From<ScenarioError> for Error {
+    fn from(error: ScenarioError) -> Self {
+        Self::Scenario(Box::new(error))
+    }
+}

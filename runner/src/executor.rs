@@ -1,0 +1,196 @@
+//! Runs plans on a rig: prepares a disk once, forks it for every trial, and keeps the journal.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use brim_agent::protocol::TrialOrder;
+use brim_trial::event::{Prepared, Run, VerdictEvent};
+use brim_trial::plan::Filesystem;
+use brim_trial::{Bytes, Event, Plan, TrialVerdict, judge};
+use nbd_server::Disk;
+
+use crate::interrupt::Interrupt;
+use crate::rig::host::{self, HostFuse};
+use crate::rig::{RigError, RigName};
+
+/// What a run is asked for beside its plans.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// What runs it.
+    pub(crate) rig: RigName,
+    /// How many trials for each plan.
+    pub(crate) trials: u32,
+    /// The seed of everything drawn.
+    pub(crate) seed: u64,
+}
+
+/// Runs one plan after the other; what they have in common is made once.
+pub(crate) struct Executor<'a> {
+    settings: Settings,
+    interrupt: Interrupt,
+    kernel: String,
+    rig: Option<HostFuse>,
+    /// Disks with a filesystem just made, by what went into it.
+    made: BTreeMap<(Bytes, Filesystem), Disk>,
+    journal: Vec<Event>,
+    sink: &'a mut dyn FnMut(&Event),
+}
+
+impl<'a> Executor<'a> {
+    /// An executor that tells every event to `sink` as it happens.
+    pub(crate) fn new(settings: Settings, interrupt: Interrupt, sink: &'a mut dyn FnMut(&Event)) -> Self {
+        let kernel = brim_agent::kernel_release();
+        Self { settings, interrupt, kernel, rig: None, made: BTreeMap::new(), journal: Vec::new(), sink }
+    }
+
+    /// Runs one plan to its verdict. `command` is the one line that runs it again.
+    pub(crate) fn run(
+        &mut self,
+        plan: &Plan,
+        command: String,
+    ) -> Result<(VerdictEvent, Vec<Event>), RigError> {
+        let started = Instant::now();
+        self.journal.clear();
+        self.emit(Event::Run(Run {
+            scenario: plan.scenario.clone(),
+            params: plan.params.clone(),
+            rig: self.settings.rig.name().to_owned(),
+            kernel: self.kernel.clone(),
+            filesystem: plan.filesystem.kind,
+            seed: self.settings.seed,
+            trials: self.settings.trials,
+        }));
+        let disk = self.prepare(plan)?;
+        let mut trials = Vec::new();
+        // A state that was not reached is no state to try anything in; the judge says which number was off.
+        let reached =
+            judge::trial(plan, 0, &self.journal).reason.is_none_or(|reason| reason == judge::NOTHING_RAN);
+        for trial in 1..=if reached { self.settings.trials } else { 0 } {
+            trials.push(self.trial(plan, &disk, trial)?);
+        }
+        let verdict = self.verdict(plan, &trials, started.elapsed().as_secs_f64(), command);
+        self.emit(Event::Verdict(Box::new(verdict.clone())));
+        Ok((verdict, std::mem::take(&mut self.journal)))
+    }
+
+    fn emit(&mut self, event: Event) {
+        (self.sink)(&event);
+        self.journal.push(event);
+    }
+
+    /// A disk in the state that the plan asks for.
+    fn prepare(&mut self, plan: &Plan) -> Result<Disk, RigError> {
+        let started = Instant::now();
+        let made = self.make(plan)?;
+        let disk = made.fork();
+        let mut rig = self.standing()?;
+        rig.attach(&disk)?;
+        rig.mount(&plan.filesystem)?;
+        let counters = match plan.prepare.data_free {
+            Some(data_free) => rig.fill(data_free)?,
+            None => rig.counters()?,
+        };
+        rig.detach()?;
+        self.rig = Some(rig);
+        let data_free_wanted = plan.prepare.data_free;
+        let seconds = started.elapsed().as_secs_f64();
+        self.emit(Event::Prepared(Prepared { data_free_wanted, counters, seconds }));
+        Ok(disk)
+    }
+
+    /// A disk with the plan's filesystem, fresh from mkfs.
+    fn make(&mut self, plan: &Plan) -> Result<Disk, RigError> {
+        let key = (plan.device.size, plan.filesystem.clone());
+        if let Some(disk) = self.made.get(&key) {
+            return Ok(disk.clone());
+        }
+        let disk = Disk::new(plan.device.size).map_err(|error| RigError::Server(error.to_string()))?;
+        let mut rig = self.standing()?;
+        rig.attach(&disk)?;
+        rig.make(&plan.filesystem)?;
+        rig.detach()?;
+        self.rig = Some(rig);
+        self.made.insert(key, disk.clone());
+        Ok(disk)
+    }
+
+    /// The rig, for as long as it works: whoever takes it puts it back, and an error on the way takes it down.
+    fn standing(&mut self) -> Result<HostFuse, RigError> {
+        match self.rig.take() {
+            Some(rig) => Ok(rig),
+            None => HostFuse::start(self.interrupt.clone()),
+        }
+    }
+
+    fn trial(&mut self, plan: &Plan, prepared: &Disk, trial: u32) -> Result<TrialVerdict, RigError> {
+        self.emit(Event::Trial { trial });
+        let disk = prepared.fork();
+        let mut rig = self.standing()?;
+        rig.attach(&disk)?;
+        rig.mount(&plan.filesystem)?;
+        for row in &plan.device.faults {
+            disk.add_fault(row.clone()).map_err(|error| RigError::Server(error.to_string()))?;
+        }
+        let order = TrialOrder {
+            trial,
+            seed: self.settings.seed,
+            phases: plan.phases.clone(),
+            step_limit: plan.step_limit,
+        };
+        let mut stuck = false;
+        let asked = disk.stats();
+        let ended = rig.trial(order, &mut |event| {
+            stuck |= matches!(event, Event::Stuck(_));
+            self.emit(event);
+        });
+        self.emit(host::requests(trial, &disk, asked));
+        for fault in disk.faults() {
+            let (row, matches, firings) = (fault.row.name, fault.matches, fault.firings);
+            self.emit(Event::Fault { trial, row, matches, firings });
+        }
+        match ended {
+            // What was stuck is the verdict; the rig that it was stuck in is taken down.
+            Ok(()) | Err(_) if stuck => drop(rig),
+            Err(error) => return Err(error),
+            Ok(()) => {
+                let _released = disk.open_all_gates();
+                rig.detach()?;
+                self.rig = Some(rig);
+            }
+        }
+        let verdict = judge::trial(plan, trial, &self.journal);
+        self.emit(Event::TrialVerdict(verdict.clone()));
+        Ok(verdict)
+    }
+
+    fn verdict(&self, plan: &Plan, trials: &[TrialVerdict], seconds: f64, command: String) -> VerdictEvent {
+        let verdict = judge::together(trials);
+        let known = plan.known_on(&self.kernel);
+        let count = |wanted| {
+            u32::try_from(trials.iter().filter(|trial| trial.verdict == wanted).count()).unwrap_or(u32::MAX)
+        };
+        let unanimous = |known| trials.iter().all(|trial| trial.verdict == known);
+        let shown = trials.iter().find(|trial| trial.verdict == verdict);
+        let unreached = judge::trial(plan, 0, &self.journal).reason;
+        VerdictEvent {
+            scenario: plan.scenario.clone(),
+            params: plan.params.clone(),
+            verdict,
+            known,
+            expected: verdict != judge::Verdict::Inconclusive && known.is_none_or(unanimous),
+            trials: u32::try_from(trials.len()).unwrap_or(u32::MAX),
+            reproduced: count(judge::Verdict::Reproduced),
+            inconclusive: count(judge::Verdict::Inconclusive),
+            kernel: self.kernel.clone(),
+            filesystem: plan.filesystem.kind,
+            rig: self.settings.rig.name().to_owned(),
+            failed_step: shown.and_then(|trial| trial.failed_step.clone()),
+            errno: shown.and_then(|trial| trial.errno),
+            space: shown.and_then(|trial| trial.space),
+            reason: shown.map_or(unreached, |trial| trial.reason.clone()),
+            seed: self.settings.seed,
+            seconds,
+            command,
+        }
+    }
+}

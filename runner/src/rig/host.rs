@@ -1,0 +1,233 @@
+//! `host/fuse`: the running kernel; the disk reaches it as a loop device over a FUSE file that is our NBD client.
+//!
+//! The server and the FUSE session are in this process, the mounts and the loop device in the agent's. Whichever is
+//! killed, the other can let go: without the server every request fails at once, without the agent its namespace and
+//! all that is mounted there is gone.
+
+mod agent;
+mod fuse;
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use brim_agent::protocol::{Command, Message, Reply, TrialOrder};
+use brim_device::fault::Op;
+use brim_trial::event::{RequestCount, Stuck};
+use brim_trial::plan::Filesystem;
+use brim_trial::{Bytes, Counters, Event};
+use fuser::BackgroundSession;
+use nbd_server::client::Client;
+use nbd_server::{Disk, Held, Server, Stats};
+
+use crate::interrupt::Interrupt;
+use crate::rig::RigError;
+use agent::Agent;
+
+/// How often the executor looks whether it was interrupted.
+const TICK: Duration = Duration::from_millis(50);
+/// How long a step may go on after its gates were opened, and again after the disk was taken from under it.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long an agent may take to end once it is killed: its mounts go away in that time.
+const END_LIMIT: Duration = Duration::from_secs(10);
+const EXPORT: &str = "disk";
+
+/// A standing rig.
+#[derive(Debug)]
+pub(crate) struct HostFuse {
+    agent: Agent,
+    server: Server,
+    attached: Option<Attached>,
+    interrupt: Interrupt,
+}
+
+/// A disk under the kernel.
+#[derive(Debug)]
+struct Attached {
+    disk: Disk,
+    size: Arc<AtomicU64>,
+    session: BackgroundSession,
+}
+
+impl HostFuse {
+    /// Starts the agent, with nothing attached.
+    pub(crate) fn start(interrupt: Interrupt) -> Result<Self, RigError> {
+        let agent = Agent::start().map_err(|source| RigError::AgentStart { source })?;
+        Ok(Self { agent, server: Server::new(), attached: None, interrupt })
+    }
+
+    /// Puts `disk` under the kernel.
+    pub(crate) fn attach(&mut self, disk: &Disk) -> Result<(), RigError> {
+        self.server.add_export(EXPORT, disk.clone()).map_err(|error| RigError::server(&error))?;
+        self.call(&Command::OpenFuse, &mut |_| {})?;
+        let fuse = self.agent.receive_fd()?;
+        let stream = self.server.connect().map_err(|error| RigError::server(&error))?;
+        let client = Client::connect(stream, EXPORT).map_err(|error| RigError::server(&error))?;
+        let size = Arc::new(AtomicU64::new(disk.size().0));
+        let session = fuse::serve(Arc::new(client), Arc::clone(&size), fuse)
+            .map_err(|source| RigError::Fuse { source })?;
+        self.attached = Some(Attached { disk: disk.clone(), size, session });
+        self.call(&Command::AttachLoop, &mut |_| {}).map(drop)
+    }
+
+    /// Makes a filesystem on the disk.
+    pub(crate) fn make(&mut self, filesystem: &Filesystem) -> Result<(), RigError> {
+        self.call(&Command::MakeFilesystem(filesystem.clone()), &mut |_| {}).map(drop)
+    }
+
+    /// Mounts the disk.
+    pub(crate) fn mount(&mut self, filesystem: &Filesystem) -> Result<(), RigError> {
+        self.call(&Command::Mount(filesystem.clone()), &mut |_| {}).map(drop)
+    }
+
+    /// Fills the mount until `data_free` bytes are left, or as near as it gets.
+    pub(crate) fn fill(&mut self, data_free: Bytes) -> Result<Counters, RigError> {
+        let reply = self.call(&Command::Fill { data_free }, &mut |_| {})?;
+        counters(reply)
+    }
+
+    /// The filesystem's counters.
+    pub(crate) fn counters(&mut self) -> Result<Counters, RigError> {
+        let reply = self.call(&Command::Counters, &mut |_| {})?;
+        counters(reply)
+    }
+
+    /// Runs the steps of a trial and tells what was seen.
+    pub(crate) fn trial(&mut self, order: TrialOrder, emit: &mut dyn FnMut(Event)) -> Result<(), RigError> {
+        self.call(&Command::Trial(order), emit).map(drop)
+    }
+
+    /// Runs a program at the mount, on our own standard streams.
+    pub(crate) fn program(
+        &mut self,
+        command: Vec<String>,
+        emit: &mut dyn FnMut(Event),
+    ) -> Result<(), RigError> {
+        let (input, output, error) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+        self.agent.send_fds(&[input.as_fd(), output.as_fd(), error.as_fd()])?;
+        self.call(&Command::Program { command }, emit).map(drop)
+    }
+
+    /// Unmounts the disk and takes it away from the kernel.
+    pub(crate) fn detach(&mut self) -> Result<(), RigError> {
+        self.call(&Command::Detach, &mut |_| {})?;
+        self.end_session()
+    }
+
+    /// Sends one command and passes on what is seen until it is answered. A command that does not end has the gates
+    /// opened, then loses its disk, then its agent.
+    fn call(&mut self, command: &Command, emit: &mut dyn FnMut(Event)) -> Result<Reply, RigError> {
+        self.agent.send(command)?;
+        let program = matches!(command, Command::Program { .. });
+        let mut overdue = Overdue::No;
+        loop {
+            if if program { self.interrupt.told_to_end() } else { self.interrupt.happened() } {
+                return Err(RigError::Interrupted);
+            }
+            match self.agent.receive(TICK)? {
+                Some(Message::Reply(reply)) => return reply.map_err(RigError::Agent),
+                Some(Message::Event(Event::Stuck(stuck))) => {
+                    emit(Event::Stuck(self.open_gates(stuck)));
+                    overdue = Overdue::GatesOpened(Instant::now());
+                }
+                Some(Message::Event(event)) => emit(event),
+                Some(Message::ResizeDisk { size }) => {
+                    let failed = self.resize(size).err();
+                    self.agent.send(&Command::DiskResized { failed })?;
+                }
+                None => overdue = self.escalate(overdue)?,
+            }
+        }
+    }
+
+    /// Opens all gates of the disk, and adds to `stuck` what they held.
+    fn open_gates(&self, mut stuck: Stuck) -> Stuck {
+        if let Some(attached) = &self.attached {
+            stuck.held = attached.disk.held().iter().map(describe).collect();
+            let _released = attached.disk.open_all_gates();
+        }
+        stuck
+    }
+
+    fn escalate(&mut self, overdue: Overdue) -> Result<Overdue, RigError> {
+        match overdue {
+            Overdue::GatesOpened(since) if since.elapsed() >= GRACE => {
+                // Every request of the kernel now fails, and nothing waits for the disk any longer.
+                self.server.shutdown();
+                Ok(Overdue::DiskGone(Instant::now()))
+            }
+            Overdue::DiskGone(since) if since.elapsed() >= GRACE => Err(RigError::Stuck),
+            other => Ok(other),
+        }
+    }
+
+    fn resize(&self, size: Bytes) -> Result<(), String> {
+        let attached = self.attached.as_ref().ok_or("no disk is attached")?;
+        attached.disk.resize(size).map_err(|error| error.to_string())?;
+        attached.size.store(size.0, Ordering::Release);
+        Ok(())
+    }
+
+    fn end_session(&mut self) -> Result<(), RigError> {
+        let _last_disk = self.server.remove_export(EXPORT);
+        match self.attached.take() {
+            Some(attached) => attached.session.join().map_err(|source| RigError::Fuse { source }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for HostFuse {
+    /// Takes the rig down, whatever state it is in.
+    fn drop(&mut self) {
+        if let Some(attached) = &self.attached {
+            let _released = attached.disk.open_all_gates();
+        }
+        self.agent.kill();
+        if !self.agent.wait(END_LIMIT) {
+            self.server.shutdown();
+            self.agent.wait(END_LIMIT);
+        }
+        // The FUSE mount went away with the namespace, so the session has ended or is about to.
+        let _ended = self.end_session();
+    }
+}
+
+/// What was asked of `disk` since its statistics were `before`.
+pub(crate) fn requests(trial: u32, disk: &Disk, before: Stats) -> Event {
+    let after = disk.stats();
+    let asked = |op: Op| {
+        let (before, after) = (before.of(op), after.of(op));
+        let requests = after.requests - before.requests;
+        let count = RequestCount { requests, bytes: Bytes(after.bytes.0 - before.bytes.0) };
+        (requests > 0).then(|| (op.name().to_owned(), count))
+    };
+    let requests =
+        [Op::Read, Op::Write, Op::Flush, Op::Trim, Op::Zeroes].into_iter().filter_map(asked).collect();
+    Event::Requests { trial, requests }
+}
+
+/// How far a command has gone past its limit.
+#[derive(Clone, Copy, Debug)]
+enum Overdue {
+    No,
+    GatesOpened(Instant),
+    DiskGone(Instant),
+}
+
+fn describe(held: &Held) -> String {
+    let Held { gate, op, offset, len, .. } = held;
+    let op = op.name();
+    match len.0 {
+        0 => format!("{op}, held by \"{gate}\""),
+        _ => format!("{op} of {len} at {offset}, held by \"{gate}\""),
+    }
+}
+
+fn counters(reply: Reply) -> Result<Counters, RigError> {
+    match reply {
+        Reply::Counters(counters) => Ok(counters),
+        _ => Err(RigError::AgentDied),
+    }
+}

@@ -1,0 +1,220 @@
+//! The disk as one file in a FUSE filesystem, whose requests go to the NBD server as they come: none waits for another.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
+
+use brim_trial::Bytes;
+use fuser::{
+    BackgroundSession, BsdFileFlags, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
+    Generation, INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyEmpty,
+    ReplyEntry, ReplyOpen, ReplyWrite, Request, Session, SessionACL, TimeOrNow, WriteFlags,
+};
+use nbd_server::client::{Client, Command, CommandError, Reply};
+
+/// The one file. The agent puts its loop device over it.
+const NAME: &str = "disk";
+const FILE: INodeNo = INodeNo(2);
+/// The kernel asks for the size each time: a live resize must be seen at once.
+const TTL: Duration = Duration::ZERO;
+/// The largest request the kernel sends.
+const WRITE_MAX: u32 = 1 << 20;
+/// More than a loop device has in flight (128, drivers/block/loop.c, v6.12), so that the kernel never throttles.
+const BACKGROUND_MAX: u16 = 256;
+
+// include/uapi/linux/falloc.h, v6.12; what loop sends for discard and for write-zeroes (drivers/block/loop.c).
+const FALLOC_FL_KEEP_SIZE: i32 = 1;
+const FALLOC_FL_PUNCH_HOLE: i32 = 2;
+const FALLOC_FL_ZERO_RANGE: i32 = 16;
+
+/// The filesystem.
+#[derive(Debug)]
+struct DiskFile {
+    client: Arc<Client>,
+    size: Arc<AtomicU64>,
+}
+
+/// Serves `client`'s disk on the FUSE descriptor `fuse` of a filesystem that is mounted already.
+pub(super) fn serve(
+    client: Arc<Client>,
+    size: Arc<AtomicU64>,
+    fuse: OwnedFd,
+) -> io::Result<BackgroundSession> {
+    let session = Session::from_fd(DiskFile { client, size }, fuse, SessionACL::Owner, Config::default())?;
+    session.spawn()
+}
+
+impl DiskFile {
+    fn attributes(&self, ino: INodeNo) -> FileAttr {
+        let (size, kind, perm) = match ino {
+            FILE => (self.size.load(Ordering::Acquire), FileType::RegularFile, 0o600),
+            _ => (0, FileType::Directory, 0o700),
+        };
+        FileAttr {
+            ino,
+            size,
+            blocks: size / 512,
+            atime: UNIX_EPOCH,
+            mtime: UNIX_EPOCH,
+            ctime: UNIX_EPOCH,
+            crtime: UNIX_EPOCH,
+            kind,
+            perm,
+            nlink: 1,
+            uid: 0,
+            gid: 0,
+            rdev: 0,
+            blksize: 4096,
+            flags: 0,
+        }
+    }
+
+    /// Passes a command on whose reply has no data.
+    fn pass_on(&self, command: Command<'_>, reply: ReplyEmpty) {
+        self.client.submit(
+            command,
+            Box::new(move |result| match result {
+                Ok(_) => reply.ok(),
+                Err(error) => reply.error(errno(error)),
+            }),
+        );
+    }
+}
+
+fn errno(error: CommandError) -> Errno {
+    Errno::from_i32(error.errno())
+}
+
+impl Filesystem for DiskFile {
+    fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        // Without asynchronous direct I/O one slow request stops the whole loop device.
+        let unsupported = |missing| io::Error::other(format!("the kernel's FUSE has no {missing:?}"));
+        config.add_capabilities(InitFlags::FUSE_ASYNC_DIO).map_err(unsupported)?;
+        // Refused settings come back as the nearest that is possible, and that is good enough.
+        if let Err(nearest) = config.set_max_write(WRITE_MAX) {
+            let _ = config.set_max_write(nearest);
+        }
+        let _ = config.set_max_background(BACKGROUND_MAX);
+        Ok(())
+    }
+
+    fn lookup(&self, _request: &Request, _parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        if name == NAME {
+            reply.entry(&TTL, &self.attributes(FILE), Generation(0));
+        } else {
+            reply.error(Errno::ENOENT);
+        }
+    }
+
+    fn getattr(&self, _request: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        reply.attr(&TTL, &self.attributes(ino));
+    }
+
+    fn setattr(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _mode: Option<u32>,
+        _uid: Option<u32>,
+        _gid: Option<u32>,
+        _size: Option<u64>,
+        _atime: Option<TimeOrNow>,
+        _mtime: Option<TimeOrNow>,
+        _ctime: Option<std::time::SystemTime>,
+        _fh: Option<FileHandle>,
+        _crtime: Option<std::time::SystemTime>,
+        _chgtime: Option<std::time::SystemTime>,
+        _bkuptime: Option<std::time::SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        reply.attr(&TTL, &self.attributes(ino));
+    }
+
+    fn open(&self, _request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        reply.opened(FileHandle(0), FopenFlags::empty());
+    }
+
+    fn read(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let left = self.size.load(Ordering::Acquire).saturating_sub(offset);
+        let command = Command::Read { offset: Bytes(offset), len: Bytes(left.min(u64::from(size))) };
+        self.client.submit(
+            command,
+            Box::new(move |result| match result {
+                Ok(Reply { data, .. }) => reply.data(&data),
+                Err(error) => reply.error(errno(error)),
+            }),
+        );
+    }
+
+    fn write(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let written = u32::try_from(data.len()).unwrap_or(u32::MAX);
+        self.client.submit(
+            Command::Write { offset: Bytes(offset), data, fua: false },
+            Box::new(move |result| match result {
+                Ok(_) => reply.written(written),
+                Err(error) => reply.error(errno(error)),
+            }),
+        );
+    }
+
+    fn flush(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _owner: LockOwner,
+        reply: ReplyEmpty,
+    ) {
+        reply.ok();
+    }
+
+    fn fsync(&self, _request: &Request, _ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        self.pass_on(Command::Flush, reply);
+    }
+
+    fn fallocate(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        let (offset, len) = (Bytes(offset), Bytes(length));
+        match mode & !FALLOC_FL_KEEP_SIZE {
+            FALLOC_FL_PUNCH_HOLE => self.pass_on(Command::Trim { offset, len, fua: false }, reply),
+            FALLOC_FL_ZERO_RANGE => {
+                let command = Command::WriteZeroes { offset, len, fua: false, no_hole: false };
+                self.pass_on(command, reply);
+            }
+            _ => reply.error(Errno::EOPNOTSUPP),
+        }
+    }
+}

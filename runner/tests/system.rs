@@ -1,0 +1,60 @@
+//! What a user sees, on the running kernel with real mounts. A test that needs something this machine has not says so
+//! in its name and is ignored; with `BRIM_TEST_REQUIRE=1` (as in CI) it fails instead.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests of limits and of processes that end wait on the real clock"
+)]
+
+#[path = "system/bench.rs"]
+mod bench;
+#[path = "system/end.rs"]
+mod end;
+#[path = "system/needs.rs"]
+mod needs;
+#[path = "system/program.rs"]
+mod program;
+#[path = "system/rig.rs"]
+mod rig;
+#[path = "system/run.rs"]
+mod run;
+#[path = "system/serve.rs"]
+mod serve;
+
+use libtest_mimic::{Arguments, Trial};
+use needs::Need;
+
+fn main() {
+    // As the program under test: writes as the scenario does until that fails.
+    if std::env::args().nth(1).as_deref() == Some(program::WRITER) {
+        program::write_until_it_fails();
+        return;
+    }
+    let mut arguments = Arguments::from_args();
+    // They count loop devices and mounts.
+    arguments.test_threads = Some(1);
+    let tests = [run::tests(), program::tests(), rig::tests(), end::tests(), serve::tests()];
+    let trials = tests.into_iter().flatten().map(trial).collect();
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// One test: its name, what it needs, what it does. It fails by a panic.
+type Test = (&'static str, &'static [Need], fn());
+
+fn trial((name, needs, test): Test) -> Trial {
+    let missing: Vec<String> = needs.iter().filter_map(|need| need.missing()).collect();
+    if missing.is_empty() {
+        return Trial::test(name, move || {
+            test();
+            Ok(())
+        });
+    }
+    let why = missing.join(", ");
+    if std::env::var_os("BRIM_TEST_REQUIRE").is_some() {
+        return Trial::test(name, move || {
+            Err(format!("this must run here, but the machine lacks: {why}").into())
+        });
+    }
+    Trial::test(format!("{name} (skipped, it needs {why})"), || Ok(())).with_ignored_flag(true)
+}

@@ -1,0 +1,97 @@
+//! However a run ends, nothing is left of it.
+
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::Test;
+use crate::bench::{SCENARIO, assert_nothing_left, brim, mark};
+use crate::needs::BTRFS;
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![
+        ("30_runs_killed_at_random_moments_leave_nothing", BTRFS, killed_runs),
+        ("6_programs_killed_at_random_moments_leave_nothing", BTRFS, killed_programs),
+        ("an_interrupted_run_leaves_nothing_and_exits_with_130", BTRFS, interrupted_run),
+        ("a_terminated_program_leaves_nothing_and_exits_with_130", BTRFS, terminated_program),
+        ("a_run_whose_agent_is_killed_says_so_and_leaves_nothing", BTRFS, killed_agent),
+    ]
+}
+
+/// Moments spread over a run's life by a multiplicative sequence, so that a failure can be run again.
+fn moments(count: u64, within: Duration) -> impl Iterator<Item = Duration> {
+    let micros = u64::try_from(within.as_micros()).unwrap();
+    (1..=count).map(move |index| Duration::from_micros(index.wrapping_mul(0x9e37_79b9_7f4a_7c15) % micros))
+}
+
+fn signal(child: &Child, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
+}
+
+fn killed_runs() {
+    for moment in moments(30, Duration::from_millis(700)) {
+        let mut command = brim(&["run", SCENARIO, "--trials", "1000"]);
+        let mark = mark(&mut command);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(moment);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_nothing_left(&mark);
+    }
+}
+
+fn killed_programs() {
+    let busy = "while :; do dd if=/dev/zero of=f bs=64k count=64 conv=fsync; rm f; done";
+    for moment in moments(6, Duration::from_millis(1500)) {
+        let mut command = brim(&["exec", "--data-free", "500 blocks", "--", "sh", "-c", busy]);
+        let mark = mark(&mut command);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(moment);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_nothing_left(&mark);
+    }
+}
+
+fn interrupted_run() {
+    for moment in moments(5, Duration::from_millis(700)) {
+        let mut command = brim(&["run", SCENARIO, "--trials", "1000"]);
+        let mark = mark(&mut command);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(100) + moment);
+        signal(&child, Signal::INT);
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+        assert_nothing_left(&mark);
+    }
+}
+
+fn terminated_program() {
+    let mut command = brim(&["exec", "--", "sleep", "1000"]);
+    let mark = mark(&mut command);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(800));
+    signal(&child, Signal::TERM);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_nothing_left(&mark);
+}
+
+fn killed_agent() {
+    let mut command = brim(&["run", SCENARIO, "--trials", "1000"]);
+    let mark = mark(&mut command);
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    let children = format!("/proc/{0}/task/{0}/children", child.id());
+    let children = std::fs::read_to_string(children).unwrap();
+    let agent = children.split_whitespace().next().unwrap().parse().unwrap();
+    kill_process(Pid::from_raw(agent).unwrap(), Signal::KILL).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("the agent ended before its work was done") || said.contains("the channel"),
+        "{said}"
+    );
+    assert_nothing_left(&mark);
+}

@@ -1,0 +1,116 @@
+//! `brim serve`, as other people's NBD clients see it.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::Test;
+use crate::bench::brim;
+use crate::needs::Need;
+
+const CLIENTS: &[Need] = &[Need::Tool("nbdinfo"), Need::Tool("nbdcopy"), Need::Tool("qemu-io")];
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![
+        ("serve_on_a_unix_socket", CLIENTS, unix),
+        ("serve_on_tcp", CLIENTS, tcp),
+        ("serve_refuses_a_path_that_is_not_its_own", &[], not_its_own),
+    ]
+}
+
+/// A server that ends with the test.
+struct Served {
+    child: Child,
+    uri: String,
+}
+
+impl Served {
+    fn start(arguments: &[&str]) -> Self {
+        let words: Vec<&str> = ["serve", "--size", "64MiB"].iter().chain(arguments).copied().collect();
+        let mut child = brim(&words).stderr(Stdio::piped()).spawn().unwrap();
+        let mut uri = String::new();
+        BufReader::new(child.stderr.as_mut().unwrap()).read_line(&mut uri).unwrap();
+        Self { child, uri: uri.trim().to_owned() }
+    }
+
+    fn end(mut self) {
+        kill_process(Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap(), Signal::TERM).unwrap();
+        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+    }
+}
+
+fn unix() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("disk.sock");
+    let served = Served::start(&["--unix", path.to_str().unwrap()]);
+    clients(&served.uri, directory.path());
+    served.end();
+    assert!(!path.exists(), "the socket went away with the server");
+}
+
+fn tcp() {
+    let directory = tempfile::tempdir().unwrap();
+    let served = Served::start(&["--listen", "127.0.0.1:0"]);
+    assert!(served.uri.starts_with("nbd://127.0.0.1:"), "{}", served.uri);
+    clients(&served.uri, directory.path());
+    served.end();
+}
+
+fn clients(uri: &str, directory: &Path) {
+    let run = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{program} {arguments:?}: {said}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let info: serde_json::Value = serde_json::from_str(&run("nbdinfo", &["--json", uri])).unwrap();
+    assert_eq!(info["exports"][0]["export-size"], 64 << 20);
+    for can in ["flush", "fua", "trim", "zero", "write", "multi-conn"] {
+        run("nbdinfo", &["--can", can, uri]);
+    }
+    let (there, back) = (directory.join("there"), directory.join("back"));
+    let content: Vec<u8> = (0..64_u32 << 20).map(|index| u8::try_from(index * 7 % 253).unwrap()).collect();
+    std::fs::write(&there, &content).unwrap();
+    run("nbdcopy", &[there.to_str().unwrap(), uri]);
+    run("nbdcopy", &[uri, back.to_str().unwrap()]);
+    assert!(std::fs::read(&back).unwrap() == content, "what was copied there came back");
+    run(
+        "qemu-io",
+        &[
+            "-f",
+            "raw",
+            uri,
+            "-c",
+            "write -P 0xaa 4k 8k",
+            "-c",
+            "write -z 8k 4k",
+            "-c",
+            "discard 4k 4k",
+            "-c",
+            "read -P 0 8k 4k",
+            "-c",
+            "flush",
+            "-c",
+            "aio_write -P 1 0 64k",
+            "-c",
+            "aio_read 0 64k",
+            "-c",
+            "aio_flush",
+            "-c",
+            "write -f -P 3 1M 512",
+            "-c",
+            "read -P 3 1M 512",
+        ],
+    );
+}
+
+fn not_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("precious");
+    std::fs::write(&path, "data").unwrap();
+    let output = brim(&["serve", "--size", "1MiB", "--unix", path.to_str().unwrap()]).output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    assert_eq!(std::fs::read(&path).unwrap(), b"data");
+}
