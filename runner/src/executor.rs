@@ -68,7 +68,7 @@ impl<'a> Executor<'a> {
         for trial in 1..=if reached { self.settings.trials } else { 0 } {
             trials.push(self.trial(plan, &disk, trial)?);
         }
-        let verdict = self.verdict(plan, &trials, started.elapsed().as_secs_f64(), command);
+        let verdict = self.verdict(plan, &trials, seconds(started), command);
         self.emit(Event::Verdict(Box::new(verdict.clone())));
         Ok((verdict, std::mem::take(&mut self.journal)))
     }
@@ -93,7 +93,7 @@ impl<'a> Executor<'a> {
         rig.detach()?;
         self.rig = Some(rig);
         let data_free_wanted = plan.prepare.data_free;
-        let seconds = started.elapsed().as_secs_f64();
+        let seconds = seconds(started);
         self.emit(Event::Prepared(Prepared { data_free_wanted, counters, seconds }));
         Ok(disk)
     }
@@ -193,4 +193,9 @@ impl<'a> Executor<'a> {
             command,
         }
     }
+}
+
+/// The time since `started` in seconds, to the millisecond: nobody can tell more of a whole run.
+fn seconds(started: Instant) -> f64 {
+    (started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0
 }

@@ -63,7 +63,7 @@ pub fn line(verdict: &VerdictEvent, swept: &[String], style: Style) -> String {
         _ => "no step failed".to_owned(),
     };
     let trials = if verdict.trials > 1 { format!("{}; ", counts(verdict)) } else { String::new() };
-    let unexpected = if verdict.expected { "" } else { "  ← not as known" };
+    let unexpected = if contradicts(verdict) { "  ← not as known" } else { "" };
     format!("  {:<24} {coloured} {trials}{what}{unexpected}", values.join(", "))
 }
 
@@ -78,14 +78,20 @@ pub fn sum(verdicts: &[VerdictEvent]) -> String {
         count(Verdict::Reproduced),
         count(Verdict::NotReproduced),
         count(Verdict::Inconclusive),
-        verdicts.iter().filter(|verdict| !verdict.expected).count(),
+        verdicts.iter().filter(|verdict| contradicts(verdict)).count(),
     )
+}
+
+/// Whether the verdict says something else than what was known: an inconclusive one says nothing.
+fn contradicts(verdict: &VerdictEvent) -> bool {
+    verdict.verdict != Verdict::Inconclusive && !verdict.expected
 }
 
 /// `20 of 20 trials`.
 fn counts(verdict: &VerdictEvent) -> String {
     let VerdictEvent { trials, reproduced, inconclusive, .. } = verdict;
     match verdict.verdict {
+        _ if *trials == 0 => "no trial was run".to_owned(),
         Verdict::Reproduced => format!("{reproduced} of {trials} trials"),
         Verdict::NotReproduced => format!("0 of {trials} trials reproduced it"),
         Verdict::Inconclusive => format!("{inconclusive} of {trials} trials say nothing"),
@@ -94,6 +100,9 @@ fn counts(verdict: &VerdictEvent) -> String {
 
 fn expectation(verdict: &VerdictEvent) -> String {
     match (verdict.known, verdict.expected) {
+        (Some(known), _) if verdict.verdict == Verdict::Inconclusive => {
+            format!("{known} was known for this kernel")
+        }
         (None, _) => "nothing is known of these parameters on this kernel".to_owned(),
         (Some(_), true) => "as known for this kernel".to_owned(),
         (Some(known), false) => format!("not as known for this kernel: every trial was to be {known}"),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use brim_device::Bytes;
+use brim_device::{BLOCK, Bytes};
 use serde::{Deserialize, Serialize};
 
 /// A size or a count, worked out anew at each iteration of its phase.
@@ -103,6 +103,8 @@ impl From<Bytes> for Expression {
 impl fmt::Display for Expression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // A record of 132096 B is known by that number, not as 129 KiB.
+            Self::Size(size) if !size.is_multiple_of(BLOCK) => write!(f, "{} B", size.0),
             Self::Size(size) => write!(f, "{size}"),
             Self::Count(count) => write!(f, "{count}"),
             Self::Iteration => f.write_str("i"),

@@ -152,3 +152,127 @@ fn holds(condition: &Condition, failed: Option<&StepEvent>) -> bool {
             && condition.space.is_none_or(|space| step.space == Some(space))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::errno::Errno;
+    use crate::event::{Prepared, SpaceKind, Stuck};
+    use crate::filesystem::FilesystemKind;
+    use crate::operation::Operation;
+    use crate::plan::{Device, Filesystem, Phase, Prepare, Step};
+    use brim_device::Nanos;
+
+    fn plan() -> Plan {
+        let step = |name: &str| Step { name: name.to_owned(), operation: Operation::Syncfs {} };
+        let until = Some(Errno::ENOSPC);
+        let steps = vec![step("fallocate"), step("pwrite")];
+        Plan {
+            scenario: "test".to_owned(),
+            claim: String::new(),
+            source: String::new(),
+            params: BTreeMap::new(),
+            device: Device { size: Bytes(1 << 27), faults: Vec::new() },
+            filesystem: Filesystem { kind: FilesystemKind::Btrfs, mkfs: Vec::new(), mount: Vec::new() },
+            prepare: Prepare { data_free: Some(Bytes(66 * 4096)) },
+            phases: vec![Phase { name: "test".to_owned(), until, times: 100, steps }],
+            reproduced: vec![Condition {
+                step: "pwrite".to_owned(),
+                errno: Some(Errno::ENOSPC),
+                space: Some(SpaceKind::Data),
+            }],
+            known: Vec::new(),
+            step_limit: Nanos(1),
+        }
+    }
+
+    fn prepared(blocks: u64) -> Event {
+        let counters = Counters { data_free: Bytes(blocks * 4096), values: BTreeMap::new() };
+        Event::Prepared(Prepared { data_free_wanted: Some(Bytes(66 * 4096)), counters, seconds: 0.0 })
+    }
+
+    fn failed(step: &str, errno: Errno, space: Option<SpaceKind>) -> Event {
+        Event::Step(StepEvent {
+            trial: 1,
+            phase: 0,
+            index: 1,
+            step: step.to_owned(),
+            iteration: 1,
+            syscall: String::new(),
+            file: None,
+            range: None,
+            returned: None,
+            errno: Some(errno),
+            short: None,
+            space,
+            nanos: Nanos(1),
+        })
+    }
+
+    fn ended() -> Event {
+        Event::Phase { trial: 1, phase: 0, completed: vec![2, 1] }
+    }
+
+    fn verdict(events: &[Event]) -> (Verdict, Option<String>) {
+        let judged = trial(&plan(), 1, events);
+        (judged.verdict, judged.reason)
+    }
+
+    #[test]
+    fn all_conditions_have_to_hold() {
+        let data = Some(SpaceKind::Data);
+        let reproduced =
+            |step, space| verdict(&[prepared(66), failed(step, Errno::ENOSPC, space), ended()]).0;
+        assert_eq!(reproduced("pwrite", data), Verdict::Reproduced);
+        assert_eq!(reproduced("fallocate", data), Verdict::NotReproduced);
+        assert_eq!(reproduced("pwrite", Some(SpaceKind::Metadata)), Verdict::NotReproduced);
+        assert_eq!(reproduced("pwrite", None), Verdict::NotReproduced);
+    }
+
+    #[test]
+    fn no_verdict_without_the_state_that_was_asked_for() {
+        let events = [prepared(65), failed("pwrite", Errno::ENOSPC, Some(SpaceKind::Data)), ended()];
+        let (verdict, reason) = verdict(&events);
+        assert_eq!(verdict, Verdict::Inconclusive);
+        assert_eq!(reason.unwrap(), "data_free is 65 blocks, 1 block less than asked for");
+    }
+
+    #[test]
+    fn no_verdict_from_an_error_that_nothing_foresees() {
+        let (verdict, reason) = verdict(&[prepared(66), failed("fallocate", Errno::EIO, None), ended()]);
+        assert_eq!(verdict, Verdict::Inconclusive);
+        assert_eq!(reason.unwrap(), "fallocate failed with EIO, which no phase foresees");
+    }
+
+    #[test]
+    fn no_verdict_from_a_step_that_did_not_end() {
+        let (what, limit) = ("pwrite".to_owned(), Nanos(1));
+        let stuck = Event::Stuck(Stuck { trial: 1, what, limit, held: Vec::new(), waiting_in: None });
+        let failed = failed("pwrite", Errno::ENOSPC, Some(SpaceKind::Data));
+        assert_eq!(verdict(&[prepared(66), stuck, failed, ended()]).0, Verdict::Inconclusive);
+    }
+
+    #[test]
+    fn no_verdict_from_a_trial_that_did_nothing() {
+        assert_eq!(verdict(&[prepared(66)]).1.unwrap(), NOTHING_RAN);
+    }
+
+    #[test]
+    fn one_reproduction_is_enough_and_one_doubt_too() {
+        let trial = |verdict| TrialVerdict {
+            trial: 1,
+            verdict,
+            failed_step: None,
+            errno: None,
+            space: None,
+            reason: None,
+        };
+        let (yes, no, open) = (Verdict::Reproduced, Verdict::NotReproduced, Verdict::Inconclusive);
+        assert_eq!(together(&[trial(no), trial(yes), trial(open)]), yes);
+        assert_eq!(together(&[trial(no), trial(open)]), open);
+        assert_eq!(together(&[trial(no), trial(no)]), no);
+        assert_eq!(together(&[]), open);
+    }
+}

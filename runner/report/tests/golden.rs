@@ -1,0 +1,84 @@
+//! Journals of real runs, and what a terminal shows of them. `UPDATE_SNAPSHOTS=1` writes the pages anew.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use brim_report::{Style, verdict};
+use brim_trial::event::VerdictEvent;
+use brim_trial::{Event, JournalLine};
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+fn journal(name: &str) -> Vec<Event> {
+    let text = fs::read_to_string(golden(&format!("{name}.jsonl"))).unwrap();
+    text.lines().map(|line| serde_json::from_str::<JournalLine>(line).unwrap().event).collect()
+}
+
+fn verdicts(events: &[Event]) -> Vec<VerdictEvent> {
+    let verdict = |event: &Event| match event {
+        Event::Verdict(verdict) => Some(VerdictEvent::clone(verdict)),
+        _ => None,
+    };
+    events.iter().filter_map(verdict).collect()
+}
+
+fn assert_page(name: &str, page: &str) {
+    let path = golden(&format!("{name}.txt"));
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        fs::write(&path, page).unwrap();
+    }
+    let kept = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        kept == page,
+        "{} is not what is shown now; UPDATE_SNAPSHOTS=1 takes it over:\n{page}",
+        path.display()
+    );
+}
+
+fn block(name: &str) -> String {
+    let events = journal(name);
+    let verdicts = verdicts(&events);
+    let [only] = verdicts.as_slice() else { panic!("one verdict") };
+    let heading = verdict::heading(only, "the claim", Style::PLAIN);
+    format!("{heading}\n{}\n", verdict::block(only, &events, Style::PLAIN))
+}
+
+#[test]
+fn a_reproduced_verdict_has_its_evidence() {
+    assert_page("reproduced", &block("reproduced"));
+}
+
+#[test]
+fn a_state_out_of_reach_says_which_number_was_off() {
+    assert_page("out-of-reach", &block("out-of-reach"));
+}
+
+#[test]
+fn a_stuck_step_says_what_was_held_and_where_it_slept() {
+    assert_page("stuck", &block("stuck"));
+}
+
+#[test]
+fn a_range_is_one_line_a_value() {
+    let verdicts = verdicts(&journal("range"));
+    let swept = ["free".to_owned()];
+    let mut lines: Vec<String> =
+        verdicts.iter().map(|one| verdict::line(one, &swept, Style::PLAIN)).collect();
+    lines.push(verdict::sum(&verdicts));
+    assert_page("range", &format!("{}\n", lines.join("\n")));
+}
+
+/// A journal line that was read and is written again is the same line.
+#[test]
+fn the_journal_survives_a_round_trip() {
+    for name in ["reproduced", "out-of-reach", "stuck", "range"] {
+        for line in fs::read_to_string(golden(&format!("{name}.jsonl"))).unwrap().lines() {
+            let read: JournalLine = serde_json::from_str(line).unwrap();
+            assert_eq!(serde_json::to_string(&read).unwrap(), line);
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! The command line where nothing is mounted: what it prints, and its exit codes.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn brim(arguments: &[&str]) -> Output {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    Command::new(env!("CARGO_BIN_EXE_brim"))
+        .args(arguments)
+        .current_dir(project)
+        .env("NO_COLOR", "1")
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn assert_usage(arguments: &[&str], parts: &[&str]) {
+    let output = brim(arguments);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+    assert_eq!(text(&output.stdout), "", "{arguments:?}");
+    for part in parts {
+        assert!(said.contains(part), "{arguments:?}: `{part}` is not in:\n{said}");
+    }
+}
+
+const SCENARIO: &str = "scenarios/btrfs/fallocate-then-pwrite.toml";
+
+#[test]
+fn bad_usage_exits_with_2_and_says_what_would_be_right() {
+    assert_usage(&["run", SCENARIO, "--set", "free=65 blokcs"], &["65 blokcs", "did you mean `65 blocks`"]);
+    assert_usage(&["run", SCENARIO, "--set", "fre=65 blocks"], &["fre", "free"]);
+    assert_usage(&["run", SCENARIO, "--set", "free"], &["NAME=VALUE"]);
+    assert_usage(&["run", SCENARIO, "--filesystem", "zfs"], &["btrfs, ext4 or xfs"]);
+    assert_usage(&["run", SCENARIO, "--rig", "uml"], &["not in this release", "host/fuse"]);
+    assert_usage(&["run", SCENARIO, "--rig", "cloud"], &["host/fuse"]);
+    assert_usage(&["run", SCENARIO, "--trials", "0"], &["--trials"]);
+    assert_usage(&["run", SCENARIO, "--seed", "dice"], &["0x"]);
+    assert_usage(&["run", "no/such-scenario"], &["no/such-scenario", "brim list"]);
+    assert_usage(&["exec", "--data-free", "66", "--", "true"], &["66 blocks"]);
+    assert_usage(&["exec"], &["COMMAND"]);
+    assert_usage(&["serve", "--size", "1MiB"], &["--unix"]);
+}
+
+#[test]
+fn a_bad_scenario_among_good_ones_runs_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let bad = directory.path().join("bad.toml");
+    std::fs::write(&bad, "schema = 1\nname = \"x\"\nclame = \"y\"\n").unwrap();
+    assert_usage(&["run", SCENARIO, bad.to_str().unwrap()], &["clame", "claim"]);
+    let output = brim(&["check", SCENARIO, bad.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(text(&output.stdout), format!("{SCENARIO}: ok\n"));
+    assert!(text(&output.stderr).contains("clame"));
+}
+
+#[test]
+fn the_catalogue_is_listed_checked_and_explained() {
+    let listed = text(&brim(&["list"]).stdout);
+    assert!(listed.contains("btrfs/fallocate-then-pwrite "), "{listed}");
+    for line in listed.lines() {
+        let name = line.split_whitespace().next().unwrap();
+        assert_eq!(brim(&["check", name]).status.code(), Some(0), "{name}");
+    }
+    let output = brim(&["explain", "btrfs/fallocate-then-pwrite", "--set", "free=67 blocks"]);
+    let words = text(&output.stdout);
+    for part in [
+        "exactly 67 blocks (274432 B) are left for data",
+        "until something fails with ENOSPC",
+        "1. fallocate 132096 B of `blob` at offset i × 132096 B",
+        "Reproduced means: pwrite fails with ENOSPC, and a reservation of data space was refused under it.",
+        "not-reproduced",
+    ] {
+        assert!(words.contains(part), "`{part}` is not in:\n{words}");
+    }
+}
+
+#[test]
+fn doctor_names_every_part_and_what_mends_it() {
+    let output = brim(&["doctor"]);
+    let said = text(&output.stdout);
+    for part in ["root", "FUSE", "loop", "btrfs-progs", "tracefs", "nbd", "KVM", "QEMU", "rigs here:"] {
+        assert!(said.contains(part), "`{part}` is not in:\n{said}");
+    }
+    let count = |word: &str| said.lines().filter(|line| line.contains(word)).count();
+    assert_eq!(count("  missing "), count(" mend: "), "what is missing can be mended:\n{said}");
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_brim"))
+        .args(["explain", SCENARIO, "--set", "free=1..2000 blocks"])
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), ""));
+}
