@@ -60,6 +60,7 @@ pub(crate) enum Command {
     /// Process 1 around a program: started by the first process
     #[command(name = "__init", hide = true)]
     Init {
+        parent: u32,
         #[arg(last = true)]
         command: Vec<std::ffi::OsString>,
     },

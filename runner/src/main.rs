@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         Command::Supervise { parent, command } => {
             part(|| brim_agent::supervise(parent, &command).map_err(|failure| (failure, 1)))
         }
-        Command::Init { command } => part(|| brim_agent::init(&command)),
+        Command::Init { parent, command } => part(|| brim_agent::init(parent, &command)),
     };
     result.unwrap_or_else(show).into()
 }

@@ -116,7 +116,7 @@ pub fn supervise(parent: u32, command: &[OsString]) -> Result<u8, Failure> {
     die_with(parent)?;
     sys::unshare_processes().trying(|| "make a process namespace".to_owned())?;
     let mut init = Command::new("/proc/self/exe");
-    init.arg0("brim").args(["__init", "--"]).args(command);
+    init.arg0("brim").args(["__init", &std::process::id().to_string(), "--"]).args(command);
     exit_code(init.status(), "start the program's init")
 }
 
@@ -124,8 +124,8 @@ pub fn supervise(parent: u32, command: &[OsString]) -> Result<u8, Failure> {
 ///
 /// # Errors
 /// The program could not be started, and the exit code that says so.
-pub fn init(command: &[OsString]) -> Result<u8, (Failure, u8)> {
-    namespace_of_its_own().map_err(|failure| (failure, 1))?;
+pub fn init(parent: u32, command: &[OsString]) -> Result<u8, (Failure, u8)> {
+    namespace_of_its_own(parent).map_err(|failure| (failure, 1))?;
     let (program, arguments) =
         command.split_first().ok_or_else(|| (Failure::new("run a program", "no program is named"), 2))?;
     match Command::new(program).args(arguments).status() {
@@ -139,9 +139,16 @@ pub fn init(command: &[OsString]) -> Result<u8, (Failure, u8)> {
     }
 }
 
-fn namespace_of_its_own() -> Result<(), Failure> {
-    // The parent is outside this process namespace, where no number names it.
+fn namespace_of_its_own(parent: u32) -> Result<(), Failure> {
+    // The parent is outside this process namespace, where getppid(2) has no number for it; the /proc that is still
+    // mounted has.
     sys::die_with_parent(0).trying(|| "tie this process to its parent".to_owned())?;
+    let path = "/proc/self/status";
+    let status = std::fs::read_to_string(path).trying(|| format!("read {path}"))?;
+    let now = status.lines().find_map(|line| line.strip_prefix("PPid:")).map(str::trim);
+    if now != Some(parent.to_string().as_str()) {
+        return Err(Failure::new("run a program", "the agent is gone"));
+    }
     sys::unshare_mounts().trying(|| "make a mount namespace".to_owned())?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     rustix::mount::mount("proc", "/proc", "proc", flags, None).trying(|| "mount /proc".to_owned())
