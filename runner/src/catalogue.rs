@@ -1,21 +1,21 @@
-//! Scenario files by path, or by their name in the catalogue.
+//! Scenario files by path, or by their name in the catalogue, which is part of the binary.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use brim_scenario::Scenario;
+use include_dir::{Dir, DirEntry, include_dir};
 
 use crate::error::Error;
 
-/// Where the catalogue is, from the root of the project.
-pub(crate) const DIRECTORY: &str = "scenarios";
+static CATALOGUE: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../scenarios");
 
 /// A scenario and where it was read.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    /// The path as the user may type it again.
-    pub(crate) path: PathBuf,
+    /// The path or the name as the user may type it again.
+    pub(crate) word: String,
     /// The scenario.
     pub(crate) scenario: Scenario,
 }
@@ -23,23 +23,47 @@ pub(crate) struct Entry {
 /// Reads the scenario that `word` names: a path, or a name like `btrfs/fallocate-then-pwrite`.
 pub(crate) fn find(word: &str) -> Result<Entry, Error> {
     let path = Path::new(word);
-    let named = Path::new(DIRECTORY).join(format!("{word}.toml"));
-    read(if !path.exists() && named.exists() { &named } else { path })
+    match CATALOGUE.get_file(format!("{word}.toml")) {
+        Some(file) if !path.exists() => parse(word, file.contents_utf8().unwrap_or_default()),
+        _ => read(path),
+    }
+}
+
+/// Every scenario of the catalogue, in the order of their names.
+pub(crate) fn all() -> Result<Vec<Entry>, Error> {
+    let mut files = Vec::new();
+    walk(&CATALOGUE, &mut files);
+    files.sort_by_key(|file| file.path().with_extension(""));
+    let name = |path: &Path| path.with_extension("").display().to_string();
+    files.iter().map(|file| parse(&name(file.path()), file.contents_utf8().unwrap_or_default())).collect()
 }
 
 /// Every scenario file under `directory`, in the order of their paths.
 pub(crate) fn files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut files = Vec::new();
     collect(directory, &mut files).map_err(|source| Error::Read { path: directory.to_owned(), source })?;
-    files.sort();
+    files.sort_by_key(|path| path.with_extension(""));
     Ok(files)
 }
 
 /// Reads one scenario file.
 pub(crate) fn read(path: &Path) -> Result<Entry, Error> {
     let text = fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-    let scenario = Scenario::parse(&path.display().to_string(), &text)?;
-    Ok(Entry { path: path.to_owned(), scenario })
+    parse(&path.display().to_string(), &text)
+}
+
+fn parse(word: &str, text: &str) -> Result<Entry, Error> {
+    let scenario = Scenario::parse(word, text)?;
+    Ok(Entry { word: word.to_owned(), scenario })
+}
+
+fn walk<'a>(directory: &'a Dir<'_>, files: &mut Vec<&'a include_dir::File<'a>>) {
+    for entry in directory.entries() {
+        match entry {
+            DirEntry::Dir(directory) => walk(directory, files),
+            DirEntry::File(file) => files.push(file),
+        }
+    }
 }
 
 fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {

@@ -34,9 +34,8 @@ pub(crate) enum Command {
     },
     /// List the scenarios of the catalogue
     List {
-        /// The directory with the scenarios
-        #[arg(default_value = crate::catalogue::DIRECTORY)]
-        directory: PathBuf,
+        /// List the scenario files under this directory instead
+        directory: Option<PathBuf>,
     },
     /// Say in words what a scenario does
     Explain {

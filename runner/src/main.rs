@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         Command::Shell(brim) => command::exec::shell(&brim),
         Command::Serve(arguments) => command::serve::serve(&arguments),
         Command::Check { scenarios } => command::catalogue::check(&scenarios),
-        Command::List { directory } => command::catalogue::list(&directory),
+        Command::List { directory } => command::catalogue::list(directory.as_deref()),
         Command::Explain { scenario, settings } => command::catalogue::explain(&scenario, &settings),
         Command::Doctor => Ok(command::doctor::doctor()),
         Command::Agent { parent } => agent(parent),

@@ -28,6 +28,9 @@ pub(crate) enum RigError {
     /// The FUSE session failed.
     #[error("the FUSE session failed")]
     Fuse { source: io::Error },
+    /// Something else has the loop device open.
+    #[error("the disk is in use by another process, and does not go away")]
+    Busy,
     /// A system call did not end even without its disk.
     #[error("a system call did not end, not even without its disk")]
     Stuck,

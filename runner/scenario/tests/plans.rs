@@ -159,7 +159,9 @@ fn what_is_known_depends_on_filesystem_parameters_and_kernel() {
     assert_eq!(known(None, &[("free", "99 blocks")], "6.18.44"), yes);
     assert_eq!(known(None, &[("free", "264 KiB")], "6.18.44"), yes, "66 blocks by another name");
     assert_eq!(known(None, &[("free", "260 KiB")], "6.18.44"), no, "65 blocks by another name");
-    assert_eq!(known(None, &[("free", "141 blocks")], "6.18.44"), None);
+    assert_eq!(known(None, &[("free", "198 blocks")], "6.18.44"), yes);
+    assert_eq!(known(None, &[("free", "165 blocks")], "6.18.44"), no);
+    assert_eq!(known(None, &[("free", "301 blocks")], "6.18.44"), None);
     assert_eq!(known(None, &[("size", "256 MiB")], "6.18.44"), None, "nothing is known of other sizes");
     assert_eq!(known(None, &[("size", "131072 KiB")], "6.18.44"), yes, "the default by another name");
     let xfs = Some(FilesystemKind::Xfs);

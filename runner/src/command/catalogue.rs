@@ -15,7 +15,7 @@ pub(crate) fn check(scenarios: &[String]) -> Result<Exit, Error> {
     let mut failed = None;
     for word in scenarios {
         match catalogue::find(word) {
-            Ok(entry) => output::line(&format!("{}: ok", entry.path.display())),
+            Ok(entry) => output::line(&format!("{}: ok", entry.word)),
             Err(error) => {
                 if let Some(earlier) = failed.replace(error) {
                     crate::show(earlier);
@@ -30,9 +30,12 @@ pub(crate) fn check(scenarios: &[String]) -> Result<Exit, Error> {
 }
 
 /// Lists the catalogue.
-pub(crate) fn list(directory: &Path) -> Result<Exit, Error> {
-    for path in catalogue::files(directory)? {
-        let entry = catalogue::read(&path)?;
+pub(crate) fn list(directory: Option<&Path>) -> Result<Exit, Error> {
+    let entries = match directory {
+        Some(directory) => catalogue::files(directory)?.iter().map(|path| catalogue::read(path)).collect(),
+        None => catalogue::all(),
+    };
+    for entry in entries? {
         output::line(&format!("{:<44} {}", entry.scenario.name(), entry.scenario.claim()));
     }
     Ok(Exit::Expected)

@@ -1,7 +1,5 @@
 //! `brim run`: scenarios to verdicts.
 
-use std::path::Path;
-
 use brim_report::verdict;
 use brim_scenario::Settings as ScenarioSettings;
 use brim_trial::event::VerdictEvent;
@@ -55,7 +53,7 @@ fn run_scenario(
     let swept = swept(plans);
     let mut verdicts: Vec<VerdictEvent> = Vec::new();
     for plan in plans {
-        let (verdict, journal) = executor.run(plan, command(&entry.path, arguments, entry, plan))?;
+        let (verdict, journal) = executor.run(plan, command(arguments, entry, plan))?;
         if !arguments.json {
             Progress::clear(&std::io::stderr());
             if verdicts.is_empty() {
@@ -82,8 +80,8 @@ fn swept(plans: &[Plan]) -> Vec<String> {
 }
 
 /// The one line that runs a plan again.
-fn command(path: &Path, arguments: &cli::Run, entry: &Entry, plan: &Plan) -> String {
-    let mut words = vec!["brim".to_owned(), "run".to_owned(), path.display().to_string()];
+fn command(arguments: &cli::Run, entry: &Entry, plan: &Plan) -> String {
+    let mut words = vec!["brim".to_owned(), "run".to_owned(), entry.word.clone()];
     if plan.filesystem.kind != entry.scenario.default_filesystem() {
         words.extend(["--filesystem".to_owned(), plan.filesystem.kind.to_string()]);
     }

@@ -31,6 +31,8 @@ const TICK: Duration = Duration::from_millis(50);
 const GRACE: Duration = Duration::from_secs(5);
 /// How long an agent may take to end once it is killed: its mounts go away in that time.
 const END_LIMIT: Duration = Duration::from_secs(10);
+/// How often the end of a FUSE session is looked for: it is a matter of microseconds.
+const SESSION_TICK: Duration = Duration::from_micros(100);
 const EXPORT: &str = "disk";
 
 /// A standing rig.
@@ -171,10 +173,15 @@ impl HostFuse {
 
     fn end_session(&mut self) -> Result<(), RigError> {
         let _last_disk = self.server.remove_export(EXPORT);
-        match self.attached.take() {
-            Some(attached) => attached.session.join().map_err(|source| RigError::Fuse { source }),
-            None => Ok(()),
+        let Some(attached) = self.attached.take() else { return Ok(()) };
+        let until = Instant::now() + END_LIMIT;
+        while !attached.session.guard.is_finished() {
+            if Instant::now() >= until {
+                return Err(RigError::Busy);
+            }
+            std::thread::sleep(SESSION_TICK);
         }
+        attached.session.join().map_err(|source| RigError::Fuse { source })
     }
 }
 
