@@ -67,7 +67,7 @@ pub(crate) enum Error {
         help: String,
     },
     /// The rig failed.
-    #[error("the rig failed: {source}")]
+    #[error("the rig failed")]
     Rig {
         source: RigError,
         #[help]

@@ -63,9 +63,8 @@ impl<'a> Executor<'a> {
         let disk = self.prepare(plan)?;
         let mut trials = Vec::new();
         // A state that was not reached is no state to try anything in; the judge says which number was off.
-        let reached =
-            judge::trial(plan, 0, &self.journal).reason.is_none_or(|reason| reason == judge::NOTHING_RAN);
-        for trial in 1..=if reached { self.settings.trials } else { 0 } {
+        let wanted = if judge::unreached(plan, &self.journal).is_none() { self.settings.trials } else { 0 };
+        for trial in 1..=wanted {
             trials.push(self.trial(plan, &disk, trial)?);
         }
         let verdict = self.verdict(plan, &trials, seconds(started), command);
@@ -171,7 +170,6 @@ impl<'a> Executor<'a> {
         };
         let unanimous = |known| trials.iter().all(|trial| trial.verdict == known);
         let shown = trials.iter().find(|trial| trial.verdict == verdict);
-        let unreached = judge::trial(plan, 0, &self.journal).reason;
         VerdictEvent {
             scenario: plan.scenario.clone(),
             params: plan.params.clone(),
@@ -187,7 +185,7 @@ impl<'a> Executor<'a> {
             failed_step: shown.and_then(|trial| trial.failed_step.clone()),
             errno: shown.and_then(|trial| trial.errno),
             space: shown.and_then(|trial| trial.space),
-            reason: shown.map_or(unreached, |trial| trial.reason.clone()),
+            reason: shown.map_or_else(|| judge::unreached(plan, &self.journal), |trial| trial.reason.clone()),
             seed: self.settings.seed,
             seconds,
             command,

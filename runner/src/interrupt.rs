@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
 
 /// Says whether the user wants an end.
 #[derive(Clone, Debug)]
@@ -23,6 +23,8 @@ impl Interrupt {
         for signal in [SIGTERM, SIGHUP] {
             signal_hook::flag::register(signal, Arc::clone(&interrupt.told))?;
         }
+        // A disk that stands still holds up every sync(2) of the host: a Ctrl-Z does not stop us.
+        signal_hook::flag::register(SIGTSTP, Arc::default())?;
         Ok(interrupt)
     }
 

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
+use brim_trial::Bytes;
 use rustix::io::Errno;
 
 use crate::Failure;
@@ -53,9 +54,15 @@ impl LoopDevice {
         self.path.trim_start_matches("/dev/")
     }
 
-    /// Takes the size from the file again.
-    pub(crate) fn update_size(&self) -> Result<(), Failure> {
-        sys::loop_set_capacity(&self.device).trying(|| format!("tell {} its new size", self.path))
+    /// Takes the size from the file again, and says what it is now by the kernel's account.
+    pub(crate) fn update_size(&self) -> Result<Bytes, Failure> {
+        sys::loop_set_capacity(&self.device).trying(|| format!("tell {} its new size", self.path))?;
+        let path = format!("/sys/class/block/{}/size", self.name());
+        let what = || format!("read {path}");
+        let sectors = std::fs::read_to_string(&path).trying(what)?;
+        // Documentation/ABI/stable/sysfs-block: in sectors of 512 bytes, whatever the device's own.
+        let size = sectors.trim().parse().ok().and_then(|sectors: u64| sectors.checked_mul(512));
+        size.map(Bytes).ok_or_else(|| Failure::new(what(), format!("`{}` is no size", sectors.trim())))
     }
 
     /// Forgets what the kernel has cached of the device.

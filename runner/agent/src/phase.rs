@@ -26,8 +26,8 @@ pub(crate) struct Bench<'a> {
     pub(crate) watch: &'a Watch,
     /// Where events go.
     pub(crate) emit: &'a dyn Fn(Event) -> Result<(), Failure>,
-    /// Gives the disk another size.
-    pub(crate) resize: &'a mut dyn FnMut(Bytes) -> Result<(), Errno>,
+    /// Gives the disk another size, and says which it has then.
+    pub(crate) resize: &'a mut dyn FnMut(Bytes) -> Result<Bytes, Errno>,
 }
 
 /// Runs a trial.
@@ -44,23 +44,25 @@ pub(crate) fn run(order: &TrialOrder, mut bench: Bench<'_>) -> Result<(), Failur
     for (index, phase) in order.phases.iter().enumerate() {
         let failed = run_phase(order, index, phase, &mut files, &mut bench);
         bench.watch.end();
-        if failed? {
+        let failed = failed?;
+        // What the phase waited for is how it ends; any other error ends the trial.
+        if failed.is_some() && failed != phase.until {
             break;
         }
     }
     after(trial, &mut bench)
 }
 
-/// Goes round the steps of a phase; says whether one failed.
+/// Goes round the steps of a phase; says how one failed, if one did.
 fn run_phase(
     order: &TrialOrder,
     index: usize,
     phase: &Phase,
     files: &mut Files<'_>,
     bench: &mut Bench<'_>,
-) -> Result<bool, Failure> {
+) -> Result<Option<Errno>, Failure> {
     let mut completed = vec![0; phase.steps.len()];
-    let mut failed = false;
+    let mut failed = None;
     'rounds: for iteration in 0..phase.times {
         for (at, step) in phase.steps.iter().enumerate() {
             bench.watch.begin(order.trial, &step.name, order.step_limit);
@@ -73,14 +75,14 @@ fn run_phase(
             match (outcome.result, completed.get_mut(at)) {
                 (Ok(_), Some(count)) => *count += 1,
                 (Ok(_), None) => {}
-                (Err(_), _) => failed = true,
+                (Err(errno), _) => failed = Some(errno),
             }
-            if failed || completed.get(at) == Some(&1) {
+            if failed.is_some() || completed.get(at) == Some(&1) {
                 let event =
                     event(Place { order, phase: index, at, iteration }, step, &outcome, (from, to), bench);
                 (bench.emit)(Event::Step(event.map_err(|error| out_of_range(step, &error))?))?;
             }
-            if failed {
+            if failed.is_some() {
                 break 'rounds;
             }
         }

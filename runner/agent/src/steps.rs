@@ -37,13 +37,13 @@ impl<'a> Files<'a> {
         Self { mounted, open: BTreeMap::new() }
     }
 
-    /// Runs one operation. `resize` gives the disk another size; `seed` settles what is written.
+    /// Runs one operation. `resize` gives the disk another size and says which it has then; `seed` settles what is written.
     pub(crate) fn run(
         &mut self,
         operation: &Operation,
         iteration: u64,
         seed: u64,
-        resize: &mut dyn FnMut(Bytes) -> Result<(), Errno>,
+        resize: &mut dyn FnMut(Bytes) -> Result<Bytes, Errno>,
     ) -> Result<Outcome, OutOfRange> {
         Ok(match operation {
             Operation::Fallocate { file, offset, length, keep_size } => {
@@ -74,7 +74,7 @@ impl<'a> Files<'a> {
                 Outcome::new("unlinkat", unlinked.map(|()| 0))
             }
             Operation::ResizeDisk { size } => {
-                let result = resize(Bytes(size.value(iteration)?)).map(|()| 0);
+                let result = resize(Bytes(size.value(iteration)?)).map(|size| size.0);
                 Outcome { syscall: "ioctl", result, short: None }
             }
         })

@@ -145,7 +145,7 @@ impl Worker {
                 .trying(|| "tell the executor".to_owned())
         };
         let resized = &self.resized;
-        let mut resize = |size: Bytes| -> Result<(), Errno> {
+        let mut resize = |size: Bytes| -> Result<Bytes, Errno> {
             tell(&Message::ResizeDisk { size }).map_err(|_| Errno::EIO)?;
             match resized.recv() {
                 Ok(None) => device.update_size().map_err(|failure| failure.errno.unwrap_or(Errno::EIO)),

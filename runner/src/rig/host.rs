@@ -31,6 +31,8 @@ const TICK: Duration = Duration::from_millis(50);
 const GRACE: Duration = Duration::from_secs(5);
 /// How long an agent may take to end once it is killed: its mounts go away in that time.
 const END_LIMIT: Duration = Duration::from_secs(10);
+/// How long an agent that was killed takes to be gone.
+const BLAME_LIMIT: Duration = Duration::from_millis(500);
 /// How often the end of a FUSE session is looked for: it is a matter of microseconds.
 const SESSION_TICK: Duration = Duration::from_micros(100);
 const EXPORT: &str = "disk";
@@ -61,6 +63,11 @@ impl HostFuse {
 
     /// Puts `disk` under the kernel.
     pub(crate) fn attach(&mut self, disk: &Disk) -> Result<(), RigError> {
+        let attached = self.put_under_the_kernel(disk);
+        attached.map_err(|error| self.blame(error))
+    }
+
+    fn put_under_the_kernel(&mut self, disk: &Disk) -> Result<(), RigError> {
         self.server.add_export(EXPORT, disk.clone()).map_err(|error| RigError::server(&error))?;
         self.call(&Command::OpenFuse, &mut |_| {})?;
         let fuse = self.agent.receive_fd()?;
@@ -117,9 +124,24 @@ impl HostFuse {
         self.end_session()
     }
 
+    /// Whatever fails when the agent is gone fails because of that.
+    fn blame(&mut self, error: RigError) -> RigError {
+        match error {
+            RigError::Channel { .. } | RigError::Fuse { .. } if self.agent.wait(BLAME_LIMIT) => {
+                RigError::AgentDied
+            }
+            other => other,
+        }
+    }
+
+    fn call(&mut self, command: &Command, emit: &mut dyn FnMut(Event)) -> Result<Reply, RigError> {
+        let reply = self.ask(command, emit);
+        reply.map_err(|error| self.blame(error))
+    }
+
     /// Sends one command and passes on what is seen until it is answered. A command that does not end has the gates
     /// opened, then loses its disk, then its agent.
-    fn call(&mut self, command: &Command, emit: &mut dyn FnMut(Event)) -> Result<Reply, RigError> {
+    fn ask(&mut self, command: &Command, emit: &mut dyn FnMut(Event)) -> Result<Reply, RigError> {
         self.agent.send(command)?;
         let program = matches!(command, Command::Program { .. });
         let mut overdue = Overdue::No;

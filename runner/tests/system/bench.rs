@@ -1,5 +1,6 @@
 //! Running brim, reading its journal, and looking for what it left behind.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -60,16 +61,29 @@ impl Journal {
     }
 }
 
-/// A mark that the processes of one run carry, to find those that outlive it.
-pub(crate) fn mark(command: &mut Command) -> String {
+/// What the processes of one run carry, and what was there before it, to find what outlives it.
+#[derive(Debug)]
+pub(crate) struct Mark {
+    value: String,
+    files: BTreeSet<PathBuf>,
+}
+
+/// Marks a run that is about to start.
+pub(crate) fn mark(command: &mut Command) -> Mark {
     let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
-    let mark = format!("{}-{nanos}", std::process::id());
-    command.env(MARK, &mark);
-    mark
+    let value = format!("{}-{nanos}", std::process::id());
+    command.env(MARK, &value);
+    Mark { value, files: files().collect() }
+}
+
+/// Everything where a run might leave something.
+fn files() -> impl Iterator<Item = PathBuf> {
+    let places = ["/", "/mnt", "/media", "/srv", "/tmp", "/run", "/var/tmp", "/dev/shm"];
+    places.into_iter().flat_map(fs::read_dir).flatten().flatten().map(|entry| entry.path())
 }
 
 /// Asserts that soon nothing is left of the runs that carried `mark`: no process, no loop device, no mount, no file.
-pub(crate) fn assert_nothing_left(mark: &str) {
+pub(crate) fn assert_nothing_left(mark: &Mark) {
     let until = Instant::now() + Duration::from_secs(10);
     loop {
         let left = leftovers(mark);
@@ -81,11 +95,11 @@ pub(crate) fn assert_nothing_left(mark: &str) {
     }
 }
 
-fn leftovers(mark: &str) -> Vec<String> {
+fn leftovers(mark: &Mark) -> Vec<String> {
     let mut left = Vec::new();
     let mut others = 0;
     for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let wanted = format!("{MARK}={mark}");
+        let wanted = format!("{MARK}={}", mark.value);
         let command = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default().replace('\0', " ");
         let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
         if environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes()) {
@@ -101,14 +115,8 @@ fn leftovers(mark: &str) -> Vec<String> {
     }
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     left.extend(mounts.lines().filter(|line| line.contains("brim")).map(|line| format!("mount {line}")));
-    for place in ["/mnt", "/media", "/srv", "/tmp", "/run", "/var/tmp"] {
-        let entries = fs::read_dir(place).into_iter().flatten().flatten();
-        let ours = entries.map(|entry| entry.path()).filter(|path| path.to_string_lossy().contains("brim"));
-        // Where a checkout of the project happens to be is not what a run left there.
-        left.extend(
-            ours.filter(|path| !project().starts_with(path)).map(|path| format!("file {}", path.display())),
-        );
-    }
+    let ours = |path: &PathBuf| path.to_string_lossy().contains("brim") && !mark.files.contains(path);
+    left.extend(files().filter(ours).map(|path| format!("file {}", path.display())));
     left
 }
 

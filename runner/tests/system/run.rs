@@ -20,6 +20,7 @@ pub(crate) fn tests() -> Vec<Test> {
         ("run_twice_sees_the_same", BTRFS, same_twice),
         ("run_of_an_unforeseen_error_is_inconclusive", BTRFS, unforeseen),
         ("run_not_as_known_exits_with_1", BTRFS, not_as_known),
+        ("run_goes_on_after_what_a_phase_waited_for", BTRFS, next_phase),
     ]
 }
 
@@ -158,4 +159,23 @@ fn not_as_known() {
     assert_eq!(journal.verdict()["verdict"], "reproduced");
     assert_eq!(journal.verdict()["expected"], false);
     assert_eq!(journal.exit, Some(1));
+}
+
+/// The first phase fills the rest, the second finds no room in a file that has no extents yet.
+fn next_phase() {
+    let scenario = scenario(
+        "[[phase]]\nname = \"fill\"\nuntil = \"ENOSPC\"\n\
+         step = [ { do.pwrite = { file = \"a\", offset = \"${i} * 64 KiB\", length = \"64 KiB\" } } ]\n\
+         [[phase]]\nname = \"one more\"\n\
+         step = [ { name = \"more\", do.pwrite = { file = \"b\", offset = \"0 B\", length = \"4 KiB\" } } ]\n\
+         [[reproduced]]\nstep = \"more\"\nerrno = \"ENOSPC\"\nspace = \"data\"\n",
+    );
+    let journal = Journal::of(&["run", &scenario.path]);
+    assert_eq!(journal.verdict()["verdict"], "reproduced");
+    assert_eq!(journal.verdict()["failed_step"], "more");
+    let phases = journal.all("phase");
+    // 100 blocks take six records of 16 blocks, and the seventh comes to a short end.
+    assert_eq!((&phases[0]["completed"], &phases[1]["completed"]), (&[6].into(), &[0].into()));
+    let short = journal.all("step").into_iter().find(|step| !step["short"].is_null()).unwrap();
+    assert_eq!((&short["step"], &short["short"]), (&"pwrite".into(), &16384.into()));
 }

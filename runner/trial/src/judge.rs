@@ -9,9 +9,6 @@ use crate::counters::Counters;
 use crate::event::{Event, StepEvent, TrialVerdictEvent, When};
 use crate::plan::{Condition, Plan};
 
-/// The reason of a trial that has not come to the end of a phase.
-pub const NOTHING_RAN: &str = "no phase ended";
-
 /// What a trial, or a run of trials, came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -40,21 +37,34 @@ pub type TrialVerdict = TrialVerdictEvent;
 /// Judges trial number `trial` from the events of its run: the preparation's and its own.
 #[must_use]
 pub fn trial(plan: &Plan, trial: u32, events: &[Event]) -> TrialVerdict {
-    let failed = failed_step(trial, events);
-    let reason = inconclusive(plan, trial, events);
+    let failed = failed_steps(trial, events);
+    let reason = unreached(plan, events).or_else(|| inconclusive(plan, trial, events, &failed));
+    let all_hold = plan.reproduced.iter().all(|condition| failed.iter().any(|step| holds(condition, step)));
     let verdict = match reason {
         Some(_) => Verdict::Inconclusive,
-        None if plan.reproduced.iter().all(|condition| holds(condition, failed)) => Verdict::Reproduced,
+        None if all_hold => Verdict::Reproduced,
         None => Verdict::NotReproduced,
     };
+    // The step that a condition speaks of says most; without one, the step that ended the trial.
+    let told = |step: &&&StepEvent| plan.reproduced.iter().any(|condition| holds(condition, step));
+    let shown = failed.iter().find(told).or(failed.last());
     TrialVerdict {
         trial,
         verdict,
-        failed_step: failed.map(|step| step.step.clone()),
-        errno: failed.and_then(|step| step.errno),
-        space: failed.and_then(|step| step.space),
+        failed_step: shown.map(|step| step.step.clone()),
+        errno: shown.and_then(|step| step.errno),
+        space: shown.and_then(|step| step.space),
         reason,
     }
+}
+
+/// Why no trial can say anything: the disk was not brought to the state that was asked for.
+#[must_use]
+pub fn unreached(plan: &Plan, events: &[Event]) -> Option<String> {
+    events.iter().find_map(|event| match event {
+        Event::Prepared(prepared) => state(plan.prepare.data_free, &prepared.counters).err(),
+        _ => None,
+    })
 }
 
 /// What a run of trials came to together: reproduced if any was, inconclusive if any was and none reproduced.
@@ -70,23 +80,18 @@ pub fn together(trials: &[TrialVerdict]) -> Verdict {
     }
 }
 
-fn failed_step(trial: u32, events: &[Event]) -> Option<&StepEvent> {
-    events.iter().find_map(|event| match event {
+fn failed_steps<'a>(trial: u32, events: &'a [Event]) -> Vec<&'a StepEvent> {
+    let failed = |event: &'a Event| match event {
         Event::Step(step) if step.trial == trial && step.errno.is_some() => Some(step),
         _ => None,
-    })
+    };
+    events.iter().filter_map(failed).collect()
 }
 
-fn inconclusive(plan: &Plan, trial: u32, events: &[Event]) -> Option<String> {
-    let mut ended = 0;
+fn inconclusive(plan: &Plan, trial: u32, events: &[Event], failed: &[&StepEvent]) -> Option<String> {
+    let mut ended = false;
     for event in events {
         match event {
-            Event::Prepared(prepared) => {
-                let reached = state(plan.prepare.data_free, &prepared.counters);
-                if let Err(reason) = reached {
-                    return Some(reason);
-                }
-            }
             Event::Counters { trial: of, when: When::Before, counters } if *of == trial => {
                 if let Err(reason) = state(plan.prepare.data_free, counters) {
                     return Some(format!("on the fork, {reason}"));
@@ -95,17 +100,14 @@ fn inconclusive(plan: &Plan, trial: u32, events: &[Event]) -> Option<String> {
             Event::Stuck(stuck) if stuck.trial == trial || stuck.trial == 0 => {
                 return Some(format!("{} did not end within its limit", stuck.what));
             }
-            Event::Phase { trial: of, .. } if *of == trial => ended += 1,
+            Event::Phase { trial: of, .. } if *of == trial => ended = true,
             _ => {}
         }
     }
-    let unsure = failed_step(trial, events).filter(|failed| !foreseen(plan, failed));
-    if let Some(failed) = unsure {
-        return failed
-            .errno
-            .map(|errno| format!("{} failed with {errno}, which no phase foresees", failed.step));
+    if let Some(step) = failed.iter().find(|step| !foreseen(plan, step)) {
+        return step.errno.map(|errno| format!("{} failed with {errno}, which no phase foresees", step.step));
     }
-    (ended == 0).then(|| NOTHING_RAN.to_owned())
+    (!ended).then(|| "no phase ended".to_owned())
 }
 
 /// Whether the counters show the state that was asked for, and which is off by how much.
@@ -145,12 +147,10 @@ fn foreseen(plan: &Plan, failed: &StepEvent) -> bool {
     until.is_some() && until == failed.errno || plan.reproduced.iter().any(named)
 }
 
-fn holds(condition: &Condition, failed: Option<&StepEvent>) -> bool {
-    failed.is_some_and(|step| {
-        step.step == condition.step
-            && condition.errno.is_none_or(|errno| step.errno == Some(errno))
-            && condition.space.is_none_or(|space| step.space == Some(space))
-    })
+fn holds(condition: &Condition, step: &StepEvent) -> bool {
+    step.step == condition.step
+        && condition.errno.is_none_or(|errno| step.errno == Some(errno))
+        && condition.space.is_none_or(|space| step.space == Some(space))
 }
 
 #[cfg(test)]
@@ -231,6 +231,18 @@ mod tests {
         assert_eq!(reproduced("pwrite", None), Verdict::NotReproduced);
     }
 
+    /// The first phase goes round until ENOSPC, as foreseen; what the second does is what counts.
+    #[test]
+    fn a_condition_may_speak_of_a_later_phase() {
+        let mut plan = plan();
+        plan.reproduced[0].step = "fsync".to_owned();
+        let first = failed("fallocate", Errno::ENOSPC, None);
+        let second = failed("fsync", Errno::ENOSPC, Some(SpaceKind::Data));
+        let judged = trial(&plan, 1, &[prepared(66), first, ended(), second, ended()]);
+        assert_eq!(judged.verdict, Verdict::Reproduced);
+        assert_eq!(judged.failed_step.as_deref(), Some("fsync"));
+    }
+
     #[test]
     fn no_verdict_without_the_state_that_was_asked_for() {
         let events = [prepared(65), failed("pwrite", Errno::ENOSPC, Some(SpaceKind::Data)), ended()];
@@ -256,7 +268,7 @@ mod tests {
 
     #[test]
     fn no_verdict_from_a_trial_that_did_nothing() {
-        assert_eq!(verdict(&[prepared(66)]).1.unwrap(), NOTHING_RAN);
+        assert_eq!(verdict(&[prepared(66)]).1.unwrap(), "no phase ended");
     }
 
     #[test]

@@ -77,7 +77,7 @@ pub struct Phase {
     pub until: Option<Errno>,
     /// How often it goes round at most.
     pub times: u64,
-    /// The steps, in order. A step that fails ends the phase and the trial's operations.
+    /// The steps, in order. One that fails with what `until` says ends the phase, with anything else the trial.
     pub steps: Vec<Step>,
 }
 
