@@ -29,17 +29,24 @@ pub(crate) enum Exit {
     Program(u8),
 }
 
+impl Exit {
+    /// The number.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Expected => 0,
+            Self::Unexpected => 1,
+            Self::Usage => 2,
+            Self::Rig => 3,
+            Self::Inconclusive => 4,
+            Self::Interrupted => 130,
+            Self::Program(code) => code,
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(match exit {
-            Exit::Expected => 0,
-            Exit::Unexpected => 1,
-            Exit::Usage => 2,
-            Exit::Rig => 3,
-            Exit::Inconclusive => 4,
-            Exit::Interrupted => 130,
-            Exit::Program(code) => code,
-        })
+        Self::from(exit.code())
     }
 }
 
@@ -66,6 +73,9 @@ pub(crate) enum Error {
         #[help]
         help: String,
     },
+    /// SIGINT or SIGTERM came.
+    #[error("interrupted: everything of this run is taken away")]
+    Interrupted,
     /// The rig failed.
     #[error("the rig failed")]
     Rig {
@@ -110,7 +120,7 @@ impl Error {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Scenario(_) | Self::Read { .. } | Self::Usage { .. } => Exit::Usage,
-            Self::Rig { source: RigError::Interrupted, .. } => Exit::Interrupted,
+            Self::Interrupted => Exit::Interrupted,
             Self::State { .. } => Exit::Inconclusive,
             Self::Part { exit, .. } => Exit::Program(*exit),
             Self::Rig { .. } | Self::Serve { .. } | Self::Process { .. } => Exit::Rig,
@@ -120,7 +130,14 @@ impl Error {
 
 impl From<RigError> for Error {
     fn from(source: RigError) -> Self {
+        if matches!(source, RigError::Interrupted) {
+            return Self::Interrupted;
+        }
         let help = match &source {
+            RigError::Agent(failure) if failure.refused => {
+                let help = failure.help.clone().unwrap_or_default();
+                return Self::Usage { what: failure.to_string(), help };
+            }
             RigError::Agent(Failure { help: Some(help), .. }) => help.clone(),
             _ => "`brim doctor` says what this machine can do and what mends the rest".to_owned(),
         };

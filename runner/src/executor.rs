@@ -175,7 +175,10 @@ impl<'a> Executor<'a> {
             params: plan.params.clone(),
             verdict,
             known,
-            expected: verdict != judge::Verdict::Inconclusive && known.is_none_or(unanimous),
+            expected: match known {
+                Some(known) => verdict == known && unanimous(known),
+                None => verdict != judge::Verdict::Inconclusive,
+            },
             trials: u32::try_from(trials.len()).unwrap_or(u32::MAX),
             reproduced: count(judge::Verdict::Reproduced),
             inconclusive: count(judge::Verdict::Inconclusive),

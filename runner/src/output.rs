@@ -34,11 +34,17 @@ pub(crate) fn json_line(line: &brim_trial::JournalLine) {
     }
 }
 
-/// A reader that has seen enough (`brim list | head -1`) is no error, but there is nobody left to write for.
+/// A result that cannot be written is no result. Ending here takes the rig down as a kill would: whole.
 fn write_or_end(text: &str) {
     let mut stdout = io::stdout().lock();
-    if stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_err() {
-        std::process::exit(0);
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => {}
+        // The reader has seen enough (`brim list | head -1`); as other tools, which die of SIGPIPE.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(128 + 13),
+        Err(error) => {
+            note(&format!("brim: cannot write the result: {error}"));
+            std::process::exit(3);
+        }
     }
 }
 

@@ -71,7 +71,7 @@ fn the_catalogue_is_listed_checked_and_explained() {
     let output = brim(&["explain", "btrfs/fallocate-then-pwrite", "--set", "free=67 blocks"]);
     let words = text(&output.stdout);
     for part in [
-        "exactly 67 blocks (274432 B) are left for data",
+        "room for exactly 67 blocks (274432 B) of data",
         "until something fails with ENOSPC",
         "1. fallocate 132096 B of `blob` at offset i × 132096 B",
         "Reproduced means: pwrite fails with ENOSPC, and a reservation of data space was refused under it.",
@@ -93,7 +93,7 @@ fn doctor_names_every_part_and_what_mends_it() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_error() {
+fn a_reader_that_has_seen_enough_ends_it_without_a_word() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_brim"))
         .args(["explain", SCENARIO, "--set", "free=1..2000 blocks"])
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap())
@@ -104,5 +104,13 @@ fn a_reader_that_has_seen_enough_is_no_error() {
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let output = child.wait_with_output().unwrap();
-    assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), ""));
+    assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(141), ""));
+}
+
+#[test]
+fn a_result_that_cannot_be_written_is_an_error() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_brim")).arg("list").stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stderr).contains("cannot write the result"), "{}", text(&output.stderr));
 }

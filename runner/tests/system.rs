@@ -26,10 +26,11 @@ use libtest_mimic::{Arguments, Trial};
 use needs::Need;
 
 fn main() {
-    // As the program under test: writes as the scenario does until that fails.
-    if std::env::args().nth(1).as_deref() == Some(program::WRITER) {
-        program::write_until_it_fails();
-        return;
+    // As the program under test.
+    match std::env::args().nth(1).as_deref() {
+        Some(program::WRITER) => return program::write_until_it_fails(),
+        Some(program::MANY) => return program::write_many_times(),
+        _ => {}
     }
     let mut arguments = Arguments::from_args();
     // They count loop devices and mounts.

@@ -16,6 +16,8 @@ pub struct Failure {
     pub errno: Option<Errno>,
     /// What the user can do about it, where we know.
     pub help: Option<String>,
+    /// Whether it is what the user asked for that was refused, and not something of ours that failed.
+    pub refused: bool,
 }
 
 impl fmt::Display for Failure {
@@ -27,7 +29,14 @@ impl fmt::Display for Failure {
 impl Failure {
     /// A failure with its reason in words.
     pub fn new(what: impl Into<String>, why: impl Into<String>) -> Self {
-        Self { what: what.into(), why: why.into(), errno: None, help: None }
+        Self { what: what.into(), why: why.into(), errno: None, help: None, refused: false }
+    }
+
+    /// The same failure, as one of what the user asked for.
+    #[must_use]
+    pub fn refused(mut self) -> Self {
+        self.refused = true;
+        self
     }
 
     /// The same failure with advice.
@@ -50,6 +59,7 @@ impl<T> Trying<T> for Result<T, rustix::io::Errno> {
             why: std::io::Error::from(errno).to_string(),
             errno: Some(Errno(errno.raw_os_error())),
             help: None,
+            refused: false,
         })
     }
 }
@@ -61,6 +71,7 @@ impl<T> Trying<T> for std::io::Result<T> {
             why: error.to_string(),
             errno: error.raw_os_error().map(Errno),
             help: None,
+            refused: false,
         })
     }
 }

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 
 use brim_trial::plan::Filesystem;
 use brim_trial::{Bytes, Counters, FilesystemKind};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::Failure;
@@ -48,7 +49,8 @@ pub(crate) fn make(filesystem: &Filesystem, device: &str) -> Result<(), Failure>
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let said = said.lines().filter(|line| !line.trim().is_empty()).collect::<Vec<_>>().join("; ");
-    Err(Failure::new(what(), format!("{}: {said}", output.status)))
+    let failure = Failure::new(what(), format!("{}: {said}", output.status));
+    Err(failure.refused().with_help("ask for another size of the disk, or other options of mkfs"))
 }
 
 /// The Debian package with the tools of `kind`.
@@ -71,7 +73,15 @@ impl Mounted {
         let options = std::ffi::CString::new(filesystem.mount.join(","))
             .map_err(|_| Failure::new(what(), "a mount option has a nul byte"))?;
         let flags = MountFlags::NODEV | MountFlags::NOSUID;
-        rustix::mount::mount(device, path, kind.name(), flags, options.as_c_str()).trying(what)?;
+        let mounted = rustix::mount::mount(device, path, kind.name(), flags, options.as_c_str());
+        if mounted == Err(Errno::INVAL) && !filesystem.mount.is_empty() {
+            let failure = Failure::new(
+                what(),
+                format!("the kernel refuses the options `{}`", filesystem.mount.join(",")),
+            );
+            return Err(failure.refused().with_help("the kernel log says which: `dmesg | tail`"));
+        }
+        mounted.trying(what)?;
         Self::look_at(kind, device, path).inspect_err(|_| {
             // The first failure is the one worth telling.
             let _ = rustix::mount::unmount(path, UnmountFlags::empty());

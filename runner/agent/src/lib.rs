@@ -28,3 +28,4 @@ pub use failure::Failure;
 pub use program::{init, supervise};
 pub use serve::serve;
 pub use sys::{die_with_parent, kernel_release};
+pub use tickets::try_tickets;

@@ -24,13 +24,7 @@ impl RunDirectory {
     /// process has a second thread.
     pub(crate) fn enter() -> Result<Self, Failure> {
         let root = place()?;
-        sys::unshare_mounts().trying(|| "make a mount namespace".to_owned()).map_err(|failure| {
-            failure
-                .with_help("brim needs root (CAP_SYS_ADMIN) for its own mount namespace; try `sudo brim …`")
-        })?;
-        // What the host unmounts while we run is unmounted here too; nothing of ours reaches the host.
-        rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
-            .trying(|| "keep our mounts from the host".to_owned())?;
+        leave_the_hosts_mounts()?;
         let flags = MountFlags::NOSUID | MountFlags::NODEV;
         rustix::mount::mount("brim", &root, "tmpfs", flags, c"size=16m,mode=0755")
             .trying(|| format!("mount a tmpfs on {}", root.display()))?;
@@ -55,6 +49,22 @@ impl RunDirectory {
     pub(crate) fn mount(&self) -> PathBuf {
         self.root.join("brim")
     }
+}
+
+/// Moves this process to a mount namespace of its own: what the host unmounts is unmounted there too, nothing of ours
+/// reaches the host.
+pub(crate) fn leave_the_hosts_mounts() -> Result<(), Failure> {
+    sys::unshare_mounts().trying(|| "make a mount namespace".to_owned()).map_err(|failure| {
+        failure.with_help("brim needs root (CAP_SYS_ADMIN) for its own mount namespace; try `sudo brim …`")
+    })?;
+    rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+        .trying(|| "keep our mounts from the host".to_owned())
+}
+
+/// Mounts tracefs, for us alone.
+pub(crate) fn mount_tracefs(tracing: &Path) -> Result<(), Failure> {
+    rustix::mount::mount("brim", tracing, "tracefs", MountFlags::NOEXEC, None)
+        .trying(|| "mount tracefs".to_owned())
 }
 
 fn place() -> Result<PathBuf, Failure> {

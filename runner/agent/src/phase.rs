@@ -12,6 +12,9 @@ use crate::steps::{self, Files, Outcome};
 use crate::tickets::Tickets;
 use crate::watch::Watch;
 
+/// How many rounds of a phase the trace rings have to hold the tickets of.
+const DRAIN_ROUNDS: u64 = 64;
+
 /// What a trial needs beside its order.
 pub(crate) struct Bench<'a> {
     /// The filesystem under test.
@@ -64,6 +67,9 @@ fn run_phase(
     let mut completed = vec![0; phase.steps.len()];
     let mut failed = None;
     'rounds: for iteration in 0..phase.times {
+        if iteration % DRAIN_ROUNDS == 0 {
+            bench.tickets.iter_mut().for_each(|tickets| tickets.drain());
+        }
         for (at, step) in phase.steps.iter().enumerate() {
             bench.watch.begin(order.trial, &step.name, order.step_limit);
             let from = monotonic();

@@ -5,7 +5,8 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use brim_trial::event::{Program, When};
 use brim_trial::{Errno, Event};
@@ -29,6 +30,8 @@ pub(crate) struct Evidence<'a> {
     pub(crate) kernel_log: Option<&'a mut KernelLog>,
 }
 
+/// How often the trace rings are emptied while a program runs.
+const DRAIN: Duration = Duration::from_millis(5);
 /// Programs have no trial; their events carry this number.
 const TRIAL: u32 = 1;
 
@@ -55,18 +58,29 @@ pub(crate) fn run(
         Some(&filter),
         Whose::ThisThreadsChildren,
     );
-    let mut no_space = recorded
-        .map_err(|failure| {
-            let why = failure.to_string();
-            events.push(Event::Missing { evidence: "system calls that failed".to_owned(), why });
-        })
-        .ok();
-    let status = spawn(command, streams, evidence.mounted.path()).trying(what)?;
+    let missing = |why| Event::Missing { evidence: "system calls that failed".to_owned(), why };
+    let mut no_space =
+        recorded.map(NoSpace::new).map_err(|failure| events.push(missing(failure.to_string()))).ok();
+    let mut child = spawn(command, streams, evidence.mounted.path()).trying(what)?;
+    let status = loop {
+        if let Some(status) = child.try_wait().trying(what)? {
+            break status;
+        }
+        // The rings have room for what happens in between, and say so where they had not.
+        std::thread::sleep(DRAIN);
+        no_space.iter_mut().for_each(NoSpace::read);
+        evidence.tickets.iter_mut().for_each(|tickets| tickets.drain());
+    };
+    no_space.iter_mut().for_each(NoSpace::read);
+    match no_space.as_mut().map(|no_space| no_space.recorded.lost()) {
+        None | Some(Ok(0)) => {}
+        Some(Ok(lost)) => events.push(missing(format!("{lost} more failed than the trace rings could hold"))),
+        Some(Err(error)) => events.push(missing(format!("how many the trace rings lost: {error}"))),
+    }
     events.push(Event::Program(Program {
         command: command.to_vec(),
-        exit: status.code(),
-        signal: status.signal(),
-        no_space: no_space.as_mut().map(count_by_name).unwrap_or_default(),
+        exit: i32::from(exit_code(Ok(status), "wait for the program")?),
+        no_space: no_space.map(|no_space| no_space.counts),
     }));
     let counters = evidence.mounted.counters()?;
     events.push(Event::Counters { trial: TRIAL, when: When::After, counters });
@@ -80,7 +94,7 @@ pub(crate) fn run(
     Ok(events)
 }
 
-fn spawn(command: &[String], streams: Vec<OwnedFd>, directory: &Path) -> std::io::Result<ExitStatus> {
+fn spawn(command: &[String], streams: Vec<OwnedFd>, directory: &Path) -> std::io::Result<Child> {
     let mut streams = streams.into_iter().map(Stdio::from);
     Command::new("/proc/self/exe")
         .arg0("brim")
@@ -90,21 +104,31 @@ fn spawn(command: &[String], streams: Vec<OwnedFd>, directory: &Path) -> std::io
         .stdin(streams.next().unwrap_or_else(Stdio::null))
         .stdout(streams.next().unwrap_or_else(Stdio::null))
         .stderr(streams.next().unwrap_or_else(Stdio::null))
-        .status()
+        .spawn()
 }
 
-fn count_by_name(recorded: &mut Tracepoint) -> BTreeMap<String, u64> {
-    let mut counts = BTreeMap::new();
-    for sample in recorded.read().samples {
-        let number = recorded.integer(&sample, "id").and_then(|id| usize::try_from(id).ok());
-        let name = match number.map(|number| (number, Sysno::new(number))) {
-            Some((_, Some(syscall))) => syscall.name().to_owned(),
-            Some((number, None)) => format!("system call {number}"),
-            None => "a system call".to_owned(),
-        };
-        *counts.entry(name).or_insert(0) += 1;
+/// System calls that failed for lack of space, by name.
+struct NoSpace {
+    recorded: Tracepoint,
+    counts: BTreeMap<String, u64>,
+}
+
+impl NoSpace {
+    fn new(recorded: Tracepoint) -> Self {
+        Self { recorded, counts: BTreeMap::new() }
     }
-    counts
+
+    fn read(&mut self) {
+        for sample in self.recorded.read() {
+            let number = self.recorded.integer(&sample, "id").and_then(|id| usize::try_from(id).ok());
+            let name = match number.map(|number| (number, Sysno::new(number))) {
+                Some((_, Some(syscall))) => syscall.name().to_owned(),
+                Some((number, None)) => format!("system call {number}"),
+                None => "a system call".to_owned(),
+            };
+            *self.counts.entry(name).or_insert(0) += 1;
+        }
+    }
 }
 
 /// The first of two processes around a program: makes the process namespace, and dies with the agent `parent`.
@@ -140,6 +164,7 @@ pub fn init(parent: u32, command: &[OsString]) -> Result<u8, (Failure, u8)> {
 }
 
 fn namespace_of_its_own(parent: u32) -> Result<(), Failure> {
+    sys::set_name();
     // The parent is outside this process namespace, where getppid(2) has no number for it; the /proc that is still
     // mounted has.
     sys::die_with_parent(0).trying(|| "tie this process to its parent".to_owned())?;
@@ -155,6 +180,7 @@ fn namespace_of_its_own(parent: u32) -> Result<(), Failure> {
 }
 
 fn die_with(parent: u32) -> Result<(), Failure> {
+    sys::set_name();
     match sys::die_with_parent(parent) {
         Ok(true) => Ok(()),
         Ok(false) => Err(Failure::new("run a program", "the agent is gone")),

@@ -14,6 +14,7 @@ use crate::Failure;
 use crate::failure::Trying;
 use crate::namespace::RunDirectory;
 use crate::protocol::{self, Command, Lines, Message};
+use crate::sys;
 use crate::watch::Watch;
 use crate::worker::Worker;
 
@@ -27,6 +28,7 @@ const TICK: Duration = Duration::from_millis(20);
 /// The namespace could not be made, or the channel failed.
 pub fn serve(channel: UnixStream, fds: UnixStream) -> Result<(), Failure> {
     let what = || "serve the executor".to_owned();
+    sys::set_name();
     let writer = Arc::new(Mutex::new(channel.try_clone().trying(what)?));
     let run = match RunDirectory::enter() {
         Ok(run) => run,

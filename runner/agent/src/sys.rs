@@ -25,6 +25,12 @@ pub fn die_with_parent(parent: u32) -> io::Result<bool> {
     Ok(now.is_some_and(|now| u32::try_from(now) == Ok(parent)))
 }
 
+/// Calls this thread what it is: started by way of /proc/self/exe it would be `exe` in ps(1) and in the kernel log.
+pub(crate) fn set_name() {
+    // A name is a convenience.
+    let _ = rustix::thread::set_name(c"brim-agent");
+}
+
 /// Gives this process its own mount namespace. To be called before it has a second thread.
 pub(crate) fn unshare_mounts() -> io::Result<()> {
     // SAFETY: only CLONE_FILES is dangerous here, as it would split the descriptor table that I/O safety rests on.

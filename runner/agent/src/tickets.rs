@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use brim_trial::event::SpaceKind;
+use brim_trial::event::{SpaceKind, TICKETS};
 use brim_trial::{Bytes, Errno, Event, event};
 
 use crate::Failure;
+use crate::namespace;
 use crate::tracepoint::{Tracepoint, Whose};
 
 /// A recorder of `btrfs:btrfs_reserve_ticket`, which the task that asked hits when its reservation ends
@@ -14,7 +15,8 @@ use crate::tracepoint::{Tracepoint, Whose};
 pub(crate) struct Tickets {
     tracepoint: Tracepoint,
     refused: Vec<Refused>,
-    lost: u64,
+    /// What the rings had lost when recording began anew.
+    lost_before: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -31,19 +33,36 @@ struct Refused {
 const DATA: i64 = 1;
 const SYSTEM: i64 = 2;
 
+/// Tries whether tickets can be recorded here. It moves the process to a mount namespace of its own, where it mounts
+/// tracefs; to be called by a process with one thread that is about to end.
+///
+/// # Errors
+/// They cannot, and why.
+pub fn try_tickets() -> Result<(), Failure> {
+    let tracing = Path::new("/sys/kernel/tracing");
+    namespace::leave_the_hosts_mounts()?;
+    namespace::mount_tracefs(tracing)?;
+    Tickets::record(tracing).map(drop)
+}
+
 impl Tickets {
     /// Starts to record.
     pub(crate) fn record(tracing: &Path) -> Result<Self, Failure> {
         let name = "btrfs/btrfs_reserve_ticket";
         let tracepoint = Tracepoint::record(tracing, name, Some("error != 0"), Whose::All)?;
-        Ok(Self { tracepoint, refused: Vec::new(), lost: 0 })
+        Ok(Self { tracepoint, refused: Vec::new(), lost_before: 0 })
     }
 
     /// Forgets what was recorded up to now.
     pub(crate) fn forget(&mut self) {
         self.tracepoint.read();
         self.refused.clear();
-        self.lost = 0;
+        self.lost_before = self.tracepoint.lost().unwrap_or(0);
+    }
+
+    /// Takes what was recorded out of the rings, so that there is room for more.
+    pub(crate) fn drain(&mut self) {
+        self.read();
     }
 
     /// The kind of space that was refused last to `thread` between two points in time of `CLOCK_MONOTONIC`.
@@ -83,17 +102,19 @@ impl Tickets {
             }
         }
         let mut events: Vec<Event> = tickets.into_iter().map(Event::Ticket).collect();
-        if self.lost > 0 {
-            let why = format!("{} more failed than the trace ring could hold", self.lost);
-            events.push(Event::Missing { evidence: "tickets".to_owned(), why });
-        }
+        let missing = match self.tracepoint.lost() {
+            Ok(lost) if lost <= self.lost_before => None,
+            Ok(lost) => {
+                Some(format!("{} more failed than the trace rings could hold", lost - self.lost_before))
+            }
+            Err(error) => Some(format!("how many the trace rings lost: {error}")),
+        };
+        events.extend(missing.map(|why| Event::Missing { evidence: TICKETS.to_owned(), why }));
         events
     }
 
     fn read(&mut self) {
-        let samples = self.tracepoint.read();
-        self.lost += samples.lost;
-        for sample in samples.samples {
+        for sample in self.tracepoint.read() {
             let integer = |name| self.tracepoint.integer(&sample, name);
             let (Some(flags), Some(bytes), Some(error)) =
                 (integer("flags"), integer("bytes"), integer("error"))

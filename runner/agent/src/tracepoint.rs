@@ -16,11 +16,13 @@ use crate::failure::Trying;
 use crate::sys;
 
 /// Room for records on each CPU between two readings.
-const RING_BYTES: usize = 1 << 18;
+const RING_BYTES: usize = 1 << 20;
 
 /// A tracepoint that is being recorded.
 pub(crate) struct Tracepoint {
     rings: Vec<Sampler>,
+    /// Records that were read.
+    read: u64,
     fields: BTreeMap<String, Field>,
 }
 
@@ -55,15 +57,6 @@ pub(crate) struct Sample {
     raw: Vec<u8>,
 }
 
-/// What was recorded since the last reading.
-#[derive(Debug, Default)]
-pub(crate) struct Samples {
-    /// The records, in the order of time.
-    pub(crate) samples: Vec<Sample>,
-    /// How many more there were than the ring could take.
-    pub(crate) lost: u64,
-}
-
 impl Tracepoint {
     /// Starts to record `name` (`btrfs/btrfs_reserve_ticket`), described under `tracing`.
     pub(crate) fn record(
@@ -85,7 +78,7 @@ impl Tracepoint {
         for cpu in online_cpus()? {
             let mut builder = Builder::new(TracepointEvent::with_id(id));
             builder.sample_period(1).sample(SampleFlag::TID | SampleFlag::TIME | SampleFlag::RAW);
-            builder.clockid(Clock::MONOTONIC).include_kernel().enabled(true).one_cpu(cpu);
+            builder.clockid(Clock::MONOTONIC).include_kernel().enabled(false).one_cpu(cpu);
             match whose {
                 Whose::All => builder.any_pid(),
                 Whose::ThisThreadsChildren => builder.observe_self().inherit(true),
@@ -94,29 +87,40 @@ impl Tracepoint {
             if let Some(filter) = &filter {
                 sys::perf_set_filter(&counter, filter).trying(what)?;
             }
-            rings.push(counter.sampled(RING_BYTES).trying(what)?);
+            // Only now: what happens before the filter and the ring are there would be counted, and not be there.
+            let mut ring = counter.sampled(RING_BYTES).trying(what)?;
+            ring.as_counter_mut().enable().trying(what)?;
+            rings.push(ring);
         }
-        Ok(Self { rings, fields })
+        Ok(Self { rings, read: 0, fields })
     }
 
-    /// What was recorded since the last call.
-    pub(crate) fn read(&mut self) -> Samples {
-        let mut all = Samples::default();
+    /// What was recorded since the last call, in the order of time.
+    pub(crate) fn read(&mut self) -> Vec<Sample> {
+        let mut all = Vec::new();
         for ring in &mut self.rings {
             while let Some(record) = ring.next_record() {
-                match record.parse_record() {
-                    Ok(Record::Sample(sample)) => all.samples.push(Sample {
+                if let Ok(Record::Sample(sample)) = record.parse_record() {
+                    self.read += 1;
+                    all.push(Sample {
                         thread: sample.tid().unwrap_or(0),
                         time: sample.time().unwrap_or(0),
                         raw: sample.raw().unwrap_or_default().to_vec(),
-                    }),
-                    Ok(Record::Lost(lost)) => all.lost += lost.lost,
-                    _ => {}
+                    });
                 }
             }
         }
-        all.samples.sort_by_key(|sample| sample.time);
+        all.sort_by_key(|sample| sample.time);
         all
+    }
+
+    /// How many records did not fit in the rings: the kernel counts all of them, whether there is room or not.
+    pub(crate) fn lost(&mut self) -> std::io::Result<u64> {
+        let mut counted = 0;
+        for ring in &mut self.rings {
+            counted += ring.as_counter_mut().read()?;
+        }
+        Ok(counted.saturating_sub(self.read))
     }
 
     /// A field of a record: the bytes of its type, in the machine's order.

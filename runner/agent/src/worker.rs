@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use brim_trial::event::TICKETS;
 use brim_trial::plan::Filesystem;
 use brim_trial::{Bytes, Errno, Event, Nanos};
 use rustix::mount::{MountFlags, UnmountFlags};
@@ -15,7 +16,7 @@ use crate::filesystem::{self, Mounted};
 use crate::fill;
 use crate::kernel_log::KernelLog;
 use crate::loop_device::LoopDevice;
-use crate::namespace::RunDirectory;
+use crate::namespace::{self, RunDirectory};
 use crate::phase::{self, Bench};
 use crate::program;
 use crate::protocol::{self, Command, Message, Reply, TrialOrder};
@@ -55,7 +56,7 @@ impl Worker {
         let mut or_missing = |evidence: &str, failure: Failure| {
             missing.push(Event::Missing { evidence: evidence.to_owned(), why: failure.to_string() });
         };
-        let tickets = record_tickets(&run).map_err(|failure| or_missing("tickets", failure)).ok();
+        let tickets = record_tickets(&run).map_err(|failure| or_missing(TICKETS, failure)).ok();
         let kernel_log = KernelLog::open().map_err(|failure| or_missing("kernel-log", failure)).ok();
         Self { run, channel, fds, resized, watch, tickets, kernel_log, missing, device: None, mounted: None }
     }
@@ -199,11 +200,9 @@ impl Worker {
         Ok(Reply::Done)
     }
 
-    fn emit_missing(&mut self) -> Result<(), Failure> {
-        for event in std::mem::take(&mut self.missing) {
-            self.emit(event)?;
-        }
-        Ok(())
+    /// Says what cannot be seen here: of each trial, as each is judged by itself.
+    fn emit_missing(&self) -> Result<(), Failure> {
+        self.missing.iter().try_for_each(|event| self.emit(event.clone()))
     }
 
     fn emit(&self, event: Event) -> Result<(), Failure> {
@@ -221,8 +220,7 @@ impl Worker {
 
 fn record_tickets(run: &RunDirectory) -> Result<Tickets, Failure> {
     let tracing = run.tracing();
-    rustix::mount::mount("brim", &tracing, "tracefs", MountFlags::NOEXEC, None)
-        .trying(|| "mount tracefs".to_owned())?;
+    namespace::mount_tracefs(&tracing)?;
     Tickets::record(&tracing)
 }
 

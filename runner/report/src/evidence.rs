@@ -92,19 +92,19 @@ fn stuck(stuck: &Stuck) -> String {
 }
 
 fn ran(program: &Program) -> String {
-    let end = match (program.exit, program.signal) {
-        (Some(code), _) => format!("exit {code}"),
-        (None, Some(signal)) => format!("signal {signal}"),
-        (None, None) => "no exit code".to_owned(),
+    let end = match program.exit {
+        code @ 129..=192 => format!("exit {code} (128 + signal {})", code - 128),
+        code => format!("exit {code}"),
     };
-    let failed: Vec<String> =
-        program.no_space.iter().map(|(name, count)| format!("{name} ×{count}")).collect();
-    let failed = if failed.is_empty() {
-        "no system call failed with ENOSPC".to_owned()
-    } else {
-        format!("ENOSPC from {}", failed.join(", "))
+    let failed = match &program.no_space {
+        None => String::new(),
+        Some(counts) if counts.is_empty() => "; no system call failed with ENOSPC".to_owned(),
+        Some(counts) => {
+            let counts: Vec<String> = counts.iter().map(|(name, count)| format!("{name} ×{count}")).collect();
+            format!("; ENOSPC from {}", counts.join(", "))
+        }
     };
-    label("program", format!("{end}; {failed}"))
+    label("program", format!("{end}{failed}"))
 }
 
 fn reading(events: &[Event], trial: u32, wanted: When) -> Option<&Counters> {
@@ -208,7 +208,7 @@ fn mount(events: &[Event], trial: u32) -> Vec<String> {
         .iter()
         .filter_map(|event| match event {
             Event::Mount { trial: of, read_only: true } if *of == trial => {
-                Some(label("mount", "read-only: the kernel gave up writing"))
+                Some(label("mount", "read-only at the end"))
             }
             _ => None,
         })
@@ -216,11 +216,14 @@ fn mount(events: &[Event], trial: u32) -> Vec<String> {
 }
 
 fn missing(events: &[Event]) -> Vec<String> {
-    events
-        .iter()
-        .filter_map(|event| match event {
-            Event::Missing { evidence, why } => Some(label("not seen", format!("{evidence}: {why}"))),
-            _ => None,
-        })
-        .collect()
+    let mut lines = Vec::new();
+    for event in events {
+        let Event::Missing { evidence, why } = event else { continue };
+        let line = label("not seen", format!("{evidence}: {why}"));
+        // Each trial says so by itself.
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    lines
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use brim_trial::judge::blocks;
 use brim_trial::kernel::Requirement;
-use brim_trial::{Condition, Content, Operation, Phase, Plan};
+use brim_trial::{Condition, Content, FilesystemKind, Operation, Phase, Plan};
 
 /// The whole scenario in plain sentences.
 #[must_use]
@@ -20,13 +20,18 @@ fn write_plan(text: &mut String, plan: &Plan) -> std::fmt::Result {
     writeln!(text, "Claim: {}.", plan.claim.trim_end_matches('.'))?;
     writeln!(text, "Source: {}\n", plan.source)?;
     let filesystem = &plan.filesystem;
+    let article = if filesystem.kind == FilesystemKind::Btrfs { "a" } else { "an" };
     write!(
         text,
-        "A disk of exactly {} ({} B) gets a {} ",
+        "A disk of exactly {} ({} B) gets {article} {} ",
         plan.device.size, plan.device.size.0, filesystem.kind
     )?;
     if filesystem.mkfs.is_empty() {
-        writeln!(text, "made with mkfs' defaults.")?;
+        let own = match filesystem.kind {
+            FilesystemKind::Ext4 => ", but for blocks of 4 KiB and none reserved for root",
+            FilesystemKind::Btrfs | FilesystemKind::Xfs => "",
+        };
+        writeln!(text, "made with mkfs' defaults{own}.")?;
     } else {
         writeln!(text, "made with `{}`.", filesystem.mkfs.join(" "))?;
     }
@@ -36,7 +41,7 @@ fn write_plan(text: &mut String, plan: &Plan) -> std::fmt::Result {
     match plan.prepare.data_free {
         Some(free) => writeln!(
             text,
-            "It is filled until exactly {} ({} B) are left for data by its own counters. Each trial starts on a fork \
+            "It is filled until there is room for exactly {} ({} B) of data by its own counters. Each trial starts on a fork \
              of that disk.\n",
             blocks(free),
             free.0

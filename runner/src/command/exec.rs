@@ -6,7 +6,7 @@ use brim_report::evidence;
 use brim_trial::event::Program;
 use brim_trial::judge::blocks;
 use brim_trial::plan::Filesystem;
-use brim_trial::{Event, FilesystemKind};
+use brim_trial::{BLOCK, Event, FilesystemKind};
 use nbd_server::Disk;
 
 use crate::cli::Brim;
@@ -22,6 +22,16 @@ pub(crate) fn exec(brim: &Brim, command: &[String]) -> Result<Exit, Error> {
         Interrupt::take_over().map_err(|source| Error::Process { what: "take signals over", source })?;
     let filesystem = Filesystem { kind: brim.filesystem, mkfs: Vec::new(), mount: Vec::new() };
     let disk = Disk::new(brim.size).map_err(|error| usage(&error.to_string()))?;
+    if let Some(odd) = brim.data_free.filter(|free| !free.is_multiple_of(BLOCK)) {
+        return Err(Error::Usage {
+            what: format!("--data-free {} B is not a whole number of blocks", odd.0),
+            help: format!(
+                "a block is 4096 B: the nearest are {} and {} blocks",
+                odd.0 / BLOCK.0,
+                odd.0 / BLOCK.0 + 1
+            ),
+        });
+    }
     let mut rig = HostFuse::start(interrupt)?;
     rig.attach(&disk)?;
     rig.make(&filesystem)?;
@@ -36,7 +46,7 @@ pub(crate) fn exec(brim: &Brim, command: &[String]) -> Result<Exit, Error> {
     say(&format!("{} of {}, {}", brim.filesystem, brim.size, free(brim)));
     let mut events = Vec::new();
     let asked = disk.stats();
-    rig.program(command.to_vec(), &mut |event| events.push(event))?;
+    rig.program(from_here(command), &mut |event| events.push(event))?;
     events.push(host::requests(1, &disk, asked));
     let style = output::style(&std::io::stderr());
     for line in evidence::lines(&events, 1, style) {
@@ -59,15 +69,26 @@ pub(crate) fn shell(brim: &Brim) -> Result<Exit, Error> {
     exec(brim, &[shell])
 }
 
+/// The program as it is named in the user's directory: `./build/test` is not in the mount.
+fn from_here(command: &[String]) -> Vec<String> {
+    let mut command = command.to_vec();
+    if let Some(program) = command.first_mut().filter(|program| program.contains('/'))
+        && let Ok(path) = std::fs::canonicalize(&*program)
+    {
+        *program = path.display().to_string();
+    }
+    command
+}
+
 fn exit(program: &Program) -> Exit {
-    let code = program.exit.or_else(|| program.signal.map(|signal| 128 + signal)).unwrap_or(1);
-    Exit::Program(u8::try_from(code).unwrap_or(u8::MAX))
+    Exit::Program(u8::try_from(program.exit).unwrap_or(u8::MAX))
 }
 
 fn free(brim: &Brim) -> String {
     match brim.data_free {
         Some(free) => format!("exactly {} free for data", blocks(free)),
-        None => "empty".to_owned(),
+        // btrfs counts as free what is in chunks already, which is little at first.
+        None => "as mkfs made it".to_owned(),
     }
 }
 

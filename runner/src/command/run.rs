@@ -38,9 +38,25 @@ pub(crate) fn run(arguments: &cli::Run) -> Result<Exit, Error> {
     let settings = Settings { rig: arguments.rig.rig, trials: arguments.trials, seed: arguments.rig.seed };
     let mut executor = Executor::new(settings, interrupt, &mut sink);
     for (entry, plans) in &scenarios {
-        verdicts.extend(run_scenario(&mut executor, arguments, entry, plans)?);
+        match run_scenario(&mut executor, arguments, entry, plans) {
+            Ok(more) => verdicts.extend(more),
+            Err(error) => {
+                if arguments.json {
+                    output::json_line(&JournalLine::from(failed(&error)));
+                }
+                return Err(error);
+            }
+        }
     }
     Ok(exit(&verdicts))
+}
+
+/// The error with its causes, for those who read only the journal.
+fn failed(error: &Error) -> Event {
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    let why: Vec<String> =
+        std::iter::once(error.to_string()).chain(causes.map(ToString::to_string)).collect();
+    Event::Failed { why: why.join(": "), exit: error.exit().code() }
 }
 
 fn run_scenario(
@@ -99,12 +115,10 @@ fn command(arguments: &cli::Run, entry: &Entry, plan: &Plan) -> String {
 }
 
 fn exit(verdicts: &[VerdictEvent]) -> Exit {
-    let any = |is: fn(&VerdictEvent) -> bool| verdicts.iter().any(is);
-    if any(|verdict| verdict.verdict != Verdict::Inconclusive && !verdict.expected) {
-        Exit::Unexpected
-    } else if any(|verdict| verdict.verdict == Verdict::Inconclusive) {
-        Exit::Inconclusive
-    } else {
-        Exit::Expected
+    let unexpected = |verdict: &&VerdictEvent| !verdict.expected;
+    match verdicts.iter().filter(unexpected).map(|verdict| verdict.verdict).min() {
+        None => Exit::Expected,
+        Some(Verdict::Inconclusive) => Exit::Inconclusive,
+        Some(Verdict::Reproduced | Verdict::NotReproduced) => Exit::Unexpected,
     }
 }

@@ -7,6 +7,7 @@
 mod agent;
 mod fuse;
 
+use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,6 +45,8 @@ pub(crate) struct HostFuse {
     server: Server,
     attached: Option<Attached>,
     interrupt: Interrupt,
+    /// A program of the user's has run: what the keyboard says was said to it.
+    programs: bool,
 }
 
 /// A disk under the kernel.
@@ -58,7 +61,7 @@ impl HostFuse {
     /// Starts the agent, with nothing attached.
     pub(crate) fn start(interrupt: Interrupt) -> Result<Self, RigError> {
         let agent = Agent::start().map_err(|source| RigError::AgentStart { source })?;
-        Ok(Self { agent, server: Server::new(), attached: None, interrupt })
+        Ok(Self { agent, server: Server::new(), attached: None, interrupt, programs: false })
     }
 
     /// Puts `disk` under the kernel.
@@ -114,6 +117,7 @@ impl HostFuse {
         emit: &mut dyn FnMut(Event),
     ) -> Result<(), RigError> {
         let (input, output, error) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+        self.programs = true;
         self.agent.send_fds(&[input.as_fd(), output.as_fd(), error.as_fd()])?;
         self.call(&Command::Program { command }, emit).map(drop)
     }
@@ -143,10 +147,11 @@ impl HostFuse {
     /// opened, then loses its disk, then its agent.
     fn ask(&mut self, command: &Command, emit: &mut dyn FnMut(Event)) -> Result<Reply, RigError> {
         self.agent.send(command)?;
-        let program = matches!(command, Command::Program { .. });
         let mut overdue = Overdue::No;
         loop {
-            if if program { self.interrupt.told_to_end() } else { self.interrupt.happened() } {
+            let interrupted =
+                if self.programs { self.interrupt.told_to_end() } else { self.interrupt.happened() };
+            if interrupted {
                 return Err(RigError::Interrupted);
             }
             match self.agent.receive(TICK)? {
@@ -203,7 +208,15 @@ impl HostFuse {
             }
             std::thread::sleep(SESSION_TICK);
         }
-        attached.session.join().map_err(|source| RigError::Fuse { source })
+        match attached.session.join() {
+            // The connection ends with the mount; the last read sees it in one of two ways (fs/fuse/dev.c, v6.12).
+            Err(source)
+                if !matches!(source.kind(), ErrorKind::ConnectionAborted | ErrorKind::NotConnected) =>
+            {
+                Err(RigError::Fuse { source })
+            }
+            _ => Ok(()),
+        }
     }
 }
 

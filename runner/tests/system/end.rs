@@ -57,12 +57,16 @@ fn killed_programs() {
 
 fn interrupted_run() {
     for moment in moments(5, Duration::from_millis(700)) {
-        let mut command = brim(&["run", SCENARIO, "--trials", "1000"]);
+        let mut command = brim(&["run", SCENARIO, "--trials", "1000", "--json"]);
         let mark = mark(&mut command);
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(Duration::from_millis(100) + moment);
         signal(&child, Signal::INT);
-        assert_eq!(child.wait().unwrap().code(), Some(130));
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(130));
+        let journal = String::from_utf8(output.stdout).unwrap();
+        let last = journal.lines().last().unwrap();
+        assert!(last.starts_with(r#"{"schema":1,"event":"failed","why":"interrupted"#), "{last}");
         assert_nothing_left(&mark);
     }
 }

@@ -1,10 +1,12 @@
 //! `brim exec` and `brim shell`: somebody's own program at the brim.
 
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 
 use rustix::fs::FallocateFlags;
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::Test;
 use crate::bench::{Journal, SCENARIO, assert_nothing_left, brim, mark};
@@ -21,8 +23,26 @@ pub(crate) fn tests() -> Vec<Test> {
         ("exec_takes_what_a_program_left_running_with_it", BTRFS, takes_children),
         ("exec_of_no_program_says_so", BTRFS, no_program),
         ("exec_on_ext4_and_xfs_is_as_full_as_asked", BTRFS, other_filesystems),
+        ("exec_counts_every_call_that_failed", BTRFS, counts_every_call),
+        ("exec_leaves_a_ctrl_c_to_the_program", BTRFS, ctrl_c),
+        ("exec_finds_a_program_in_the_users_directory", BTRFS, program_from_here),
+        ("exec_of_a_size_that_cannot_be_is_bad_usage", BTRFS, bad_sizes),
         ("shell_runs_the_users_shell_there", BTRFS, shell),
     ]
+}
+
+/// The argument that makes this binary write a block many times over, whatever comes of it.
+pub(crate) const MANY: &str = "write-many-times";
+const TIMES: u64 = 10_000;
+
+/// Writes 10,000 blocks one behind the other; says how many had no room.
+pub(crate) fn write_many_times() {
+    let file = OpenOptions::new().write(true).create_new(true).open("blob").unwrap();
+    let no_room =
+        |round: &u64| rustix::io::pwrite(&file, &[1; 4096], round * 4096) == Err(rustix::io::Errno::NOSPC);
+    let failed = (0..TIMES).filter(no_room).count();
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "{failed}").unwrap();
 }
 
 /// Writes as gocryptfs does; says which call failed, where and how.
@@ -111,6 +131,50 @@ fn other_filesystems() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(said.contains(&format!("data free   50 blocks → {left} blocks")), "{filesystem}: {said}");
         assert_eq!(output.status.code(), Some(0), "{filesystem}: {said}");
+    }
+}
+
+/// Far more than the trace rings hold at once.
+fn counts_every_call() {
+    let this = std::env::current_exe().unwrap().display().to_string();
+    let output = brim(&["exec", "--data-free", "66 blocks", "--", &this, MANY]).output().unwrap();
+    let failed = TIMES - 66;
+    assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{failed}\n"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains(&format!("ENOSPC from pwrite64 ×{failed}")), "{said}");
+    assert!(said.contains(&format!("tickets     data 4096 B = ENOSPC ×{failed}")), "{said}");
+    assert!(!said.contains("not seen"), "{said}");
+}
+
+fn ctrl_c() {
+    let script = "trap 'exit 7' INT; echo ready; while :; do sleep 0.1; done";
+    let mut command = brim(&["exec", "--", "sh", "-c", script]);
+    let mark = mark(&mut command);
+    let mut child = command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut ready = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
+    let group = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    kill_process_group(group, Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(7));
+    assert_nothing_left(&mark);
+}
+
+fn program_from_here() {
+    let directory = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("/bin/true", directory.path().join("mine")).unwrap();
+    let output = brim(&["exec", "--", "./mine"]).current_dir(directory.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn bad_sizes() {
+    for (words, part) in
+        [(["--size", "1MiB"], "too small"), (["--data-free", "4095 B"], "whole number of blocks")]
+    {
+        let words: Vec<&str> = ["exec"].into_iter().chain(words).chain(["--", "true"]).collect();
+        let output = brim(&words).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(part), "`{part}` is not in:\n{said}");
     }
 }
 

@@ -101,11 +101,21 @@ pub enum Event {
     },
     /// A program that `exec` or `shell` ran ended.
     Program(Program),
+    /// brim ended without a verdict for what it was at: the last line of such a journal.
+    Failed {
+        /// Why.
+        why: String,
+        /// The exit code.
+        exit: u8,
+    },
     /// What a trial came to.
     TrialVerdict(TrialVerdictEvent),
     /// What a set of parameters came to: its last line.
     Verdict(Box<VerdictEvent>),
 }
+
+/// The evidence of [`Event::Missing`] that tells data from metadata.
+pub const TICKETS: &str = "tickets";
 
 /// Requests of one operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -255,12 +265,11 @@ pub struct KernelLogLine {
 pub struct Program {
     /// Its words.
     pub command: Vec<String>,
-    /// Its exit code, where it exited.
-    pub exit: Option<i32>,
-    /// The signal that ended it, where one did.
-    pub signal: Option<i32>,
-    /// System calls of it and its children that failed for lack of space, by name: how many.
-    pub no_space: BTreeMap<String, u64>,
+    /// Its exit code; 128 and the signal's number where a signal ended it.
+    pub exit: i32,
+    /// System calls of it and its children that failed for lack of space, by name: how many. `None` where this could
+    /// not be seen.
+    pub no_space: Option<BTreeMap<String, u64>>,
 }
 
 /// What a trial came to.

@@ -6,7 +6,7 @@ use brim_device::{BLOCK, Bytes};
 use serde::{Deserialize, Serialize};
 
 use crate::counters::Counters;
-use crate::event::{Event, StepEvent, TrialVerdictEvent, When};
+use crate::event::{Event, StepEvent, TICKETS, TrialVerdictEvent, When};
 use crate::plan::{Condition, Plan};
 
 /// What a trial, or a run of trials, came to.
@@ -107,7 +107,26 @@ fn inconclusive(plan: &Plan, trial: u32, events: &[Event], failed: &[&StepEvent]
     if let Some(step) = failed.iter().find(|step| !foreseen(plan, step)) {
         return step.errno.map(|errno| format!("{} failed with {errno}, which no phase foresees", step.step));
     }
-    (!ended).then(|| "no phase ended".to_owned())
+    if !ended {
+        return Some("no phase ended".to_owned());
+    }
+    unseen(plan, events, failed)
+}
+
+/// A condition that would hold but for the space, where the tickets that tell it could not all be seen.
+fn unseen(plan: &Plan, events: &[Event], failed: &[&StepEvent]) -> Option<String> {
+    let why = events.iter().find_map(|event| match event {
+        Event::Missing { evidence, why } if evidence == TICKETS => Some(why),
+        _ => None,
+    })?;
+    let open = |condition: &Condition| {
+        let but_for_space = Condition { space: None, ..condition.clone() };
+        let meets = |condition: &Condition| failed.iter().any(|step| holds(condition, step));
+        meets(&but_for_space) && !meets(condition)
+    };
+    let condition = plan.reproduced.iter().find(|condition| open(condition))?;
+    let space = condition.space?;
+    Some(format!("whether {space} was refused under {} could not be seen ({why})", condition.step))
 }
 
 /// Whether the counters show the state that was asked for, and which is off by how much.
@@ -256,6 +275,16 @@ mod tests {
         let (verdict, reason) = verdict(&[prepared(66), failed("fallocate", Errno::EIO, None), ended()]);
         assert_eq!(verdict, Verdict::Inconclusive);
         assert_eq!(reason.unwrap(), "fallocate failed with EIO, which no phase foresees");
+    }
+
+    #[test]
+    fn no_verdict_where_the_tickets_could_not_be_seen() {
+        let missing = || Event::Missing { evidence: TICKETS.to_owned(), why: "no tracefs".to_owned() };
+        let open = [prepared(66), missing(), failed("pwrite", Errno::ENOSPC, None), ended()];
+        let reason = "whether data was refused under pwrite could not be seen (no tracefs)";
+        assert_eq!(verdict(&open), (Verdict::Inconclusive, Some(reason.to_owned())));
+        let settled = [prepared(66), missing(), failed("fallocate", Errno::ENOSPC, None), ended()];
+        assert_eq!(verdict(&settled), (Verdict::NotReproduced, None));
     }
 
     #[test]
