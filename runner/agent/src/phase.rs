@@ -45,27 +45,38 @@ pub(crate) fn run(order: &TrialOrder, mut bench: Bench<'_>) -> Result<(), Failur
     (bench.emit)(Event::Counters { trial, when: When::Before, counters: bench.mounted.counters()? })?;
     let mut files = Files::at(bench.mounted);
     for (index, phase) in order.phases.iter().enumerate() {
-        let failed = run_phase(order, index, phase, &mut files, &mut bench);
+        let ended = run_phase(order, index, phase, &mut files, &mut bench);
         bench.watch.end();
-        let failed = failed?;
-        // What the phase waited for is how it ends; any other error ends the trial.
-        if failed.is_some() && failed != phase.until {
-            break;
+        match ended? {
+            End::Rounds => {}
+            // What the phase waited for is how it ends; any other error ends the trial.
+            End::Failed(errno) if Some(errno) == phase.until => {}
+            End::Failed(_) | End::Overdue => break,
         }
     }
     after(trial, &mut bench)
 }
 
-/// Goes round the steps of a phase; says how one failed, if one did.
+/// How a phase ended.
+enum End {
+    /// It went round as often as it was to.
+    Rounds,
+    /// A step failed.
+    Failed(Errno),
+    /// A step took longer than it may; what comes after it says nothing.
+    Overdue,
+}
+
+/// Goes round the steps of a phase.
 fn run_phase(
     order: &TrialOrder,
     index: usize,
     phase: &Phase,
     files: &mut Files<'_>,
     bench: &mut Bench<'_>,
-) -> Result<Option<Errno>, Failure> {
+) -> Result<End, Failure> {
     let mut completed = vec![0; phase.steps.len()];
-    let mut failed = None;
+    let mut end = End::Rounds;
     'rounds: for iteration in 0..phase.times {
         if iteration % DRAIN_ROUNDS == 0 {
             bench.tickets.iter_mut().for_each(|tickets| tickets.drain());
@@ -81,20 +92,23 @@ fn run_phase(
             match (outcome.result, completed.get_mut(at)) {
                 (Ok(_), Some(count)) => *count += 1,
                 (Ok(_), None) => {}
-                (Err(errno), _) => failed = Some(errno),
+                (Err(errno), _) => end = End::Failed(errno),
             }
-            if failed.is_some() || completed.get(at) == Some(&1) {
+            if outcome.result.is_err() || completed.get(at) == Some(&1) {
                 let event =
                     event(Place { order, phase: index, at, iteration }, step, &outcome, (from, to), bench);
                 (bench.emit)(Event::Step(event.map_err(|error| out_of_range(step, &error))?))?;
             }
-            if failed.is_some() {
+            if bench.watch.was_overdue() {
+                end = End::Overdue;
+            }
+            if !matches!(end, End::Rounds) {
                 break 'rounds;
             }
         }
     }
     (bench.emit)(Event::Phase { trial: order.trial, phase: index, completed })?;
-    Ok(failed)
+    Ok(end)
 }
 
 /// Which step this is.

@@ -35,6 +35,11 @@ impl Watch {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
     }
 
+    /// Whether the present task was told of as overdue.
+    pub(crate) fn was_overdue(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|task| task.reported)
+    }
+
     /// The calling thread is done with what it began.
     pub(crate) fn end(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;

@@ -21,11 +21,10 @@ pub(crate) fn tests() -> Vec<Test> {
 
 const HOLD_FIRST_WRITE: &str = "[[fault]]\nname = \"stop\"\nwhen = { op = \"write\", nth = 1 }\nthen = \"hold\"\n\
     [[phase]]\nname = \"write\"\nstep = [ { do.pwrite = { file = \"f\", offset = \"0 B\", length = \"64 KiB\" } }, \
-    { do.fsync = { file = \"f\" } } ]\n[[reproduced]]\nstep = \"fsync\"\nerrno = \"EIO\"\n";
+    { do.fsync = { file = \"f\" } }, { do.syncfs = {} } ]\n[[reproduced]]\nstep = \"fsync\"\nerrno = \"EIO\"\n";
 
 fn frozen_disk() {
     let scenario = scenario(HOLD_FIRST_WRITE);
-    let started = Instant::now();
     let journal = Journal::of(&["run", &scenario.path, "--trials", "2"]);
     let verdict = journal.verdict();
     assert_eq!((&verdict["verdict"], &verdict["inconclusive"]), (&"inconclusive".into(), &2.into()));
@@ -33,11 +32,14 @@ fn frozen_disk() {
     assert_eq!(journal.exit, Some(4));
     let stuck = journal.all("stuck");
     assert_eq!(stuck.len(), 2);
+    assert_eq!(
+        journal.all("phase")[0]["completed"],
+        serde_json::json!([1, 1, 0]),
+        "nothing follows a stuck step"
+    );
     let held = stuck[0]["held"][0].as_str().unwrap();
     assert!(held.starts_with("write of ") && held.ends_with("held by \"stop\""), "{held}");
     assert!(stuck[0]["waiting_in"].as_str().unwrap().contains("writeback"), "{}", stuck[0]);
-    // The limit is 2 s a trial; what follows must not wait for anything.
-    assert!(started.elapsed() < Duration::from_secs(20));
 }
 
 /// While a write is held, a direct read of another place on the same loop device ends.
@@ -62,11 +64,9 @@ fn held_write() {
         std::fs::OpenOptions::new().read(true).custom_flags(direct).open(format!("/dev/{device}")).unwrap();
     let mut aligned = vec![0_u8; 8192];
     let start = aligned.as_ptr().align_offset(4096);
-    let begun = Instant::now();
     let read = rustix::io::pread(&options, &mut aligned[start..start + 4096], 64 << 10).unwrap();
     assert_eq!(read, 4096);
-    assert!(begun.elapsed() < Duration::from_secs(1), "the read waited {:?}", begun.elapsed());
-    assert_eq!(writes_in_flight(&device), 1, "and the write is still held");
+    assert_eq!(writes_in_flight(&device), 1, "the read has ended, and the write is still held");
     drop(options);
     assert_eq!(child.wait().unwrap().code(), Some(4));
     assert_nothing_left(&mark);
