@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use brim_trial::event::TICKETS;
+use brim_trial::event::{KERNEL_LOG, TICKETS};
 use brim_trial::plan::Filesystem;
 use brim_trial::{Bytes, Errno, Event, Nanos};
 use rustix::mount::{MountFlags, UnmountFlags};
@@ -57,7 +57,7 @@ impl Worker {
             missing.push(Event::Missing { evidence: evidence.to_owned(), why: failure.to_string() });
         };
         let tickets = record_tickets(&run).map_err(|failure| or_missing(TICKETS, failure)).ok();
-        let kernel_log = KernelLog::open().map_err(|failure| or_missing("kernel-log", failure)).ok();
+        let kernel_log = KernelLog::open().map_err(|failure| or_missing(KERNEL_LOG, failure)).ok();
         Self { run, channel, fds, resized, watch, tickets, kernel_log, missing, device: None, mounted: None }
     }
 

@@ -1,6 +1,6 @@
 //! The evidence of one trial, or of a program, line by line.
 
-use brim_trial::event::{KernelLogLine, Program, RequestCount, StepEvent, Stuck, Ticket, When};
+use brim_trial::event::{KERNEL_LOG, KernelLogLine, Program, RequestCount, StepEvent, Stuck, Ticket, When};
 use brim_trial::judge::blocks;
 use brim_trial::{Bytes, Counters, Event};
 
@@ -194,6 +194,11 @@ fn kernel_log(events: &[Event], trial: u32, style: Style) -> Vec<String> {
             label("kernel log", text)
         })
         .collect();
+    // The mount is looked at last: whoever saw it saw the log before it.
+    let looked = mount(events, trial).is_some() && !unseen(events, KERNEL_LOG);
+    if found.is_empty() && looked {
+        lines.push(label("kernel log", "nothing new"));
+    }
     if found.len() > LOG_LINES_MAX {
         lines.push(label(
             "kernel log",
@@ -203,16 +208,17 @@ fn kernel_log(events: &[Event], trial: u32, style: Style) -> Vec<String> {
     lines
 }
 
-fn mount(events: &[Event], trial: u32) -> Vec<String> {
-    events
-        .iter()
-        .filter_map(|event| match event {
-            Event::Mount { trial: of, read_only: true } if *of == trial => {
-                Some(label("mount", "read-only at the end"))
-            }
-            _ => None,
-        })
-        .collect()
+fn mount(events: &[Event], trial: u32) -> Option<String> {
+    events.iter().find_map(|event| match event {
+        Event::Mount { trial: of, read_only } if *of == trial => {
+            Some(label("mount", if *read_only { "read-only" } else { "read-write" }))
+        }
+        _ => None,
+    })
+}
+
+fn unseen(events: &[Event], wanted: &str) -> bool {
+    events.iter().any(|event| matches!(event, Event::Missing { evidence, .. } if evidence == wanted))
 }
 
 fn missing(events: &[Event]) -> Vec<String> {

@@ -116,6 +116,8 @@ pub enum Event {
 
 /// The evidence of [`Event::Missing`] that tells data from metadata.
 pub const TICKETS: &str = "tickets";
+/// The evidence of [`Event::Missing`] that is the kernel's own words.
+pub const KERNEL_LOG: &str = "kernel-log";
 
 /// Requests of one operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
