@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use brim_device::Bytes;
 use brim_device::fault::{self, Op};
-use nbd_wire::{Command, ErrorCode, Request};
+use nbd_wire::{Command, ErrorCode, Headers, Request};
 
 use super::input::{INPUT_LEN, Input};
 use super::{ConnectionError, OUTPUT_MAX, Output};
@@ -125,7 +125,7 @@ impl Transmission {
     }
 
     fn run(&self, request: &Request, data: &[u8], outbox: &Arc<Outbox>, output: &mut Output) {
-        let op = match request.check().map(|()| request.command) {
+        let op = match request.check(Headers::Simple).map(|()| request.command) {
             Ok(Command::Read) => Op::Read,
             Ok(Command::Write) => Op::Write,
             Ok(Command::Flush) => Op::Flush,

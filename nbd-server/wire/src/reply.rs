@@ -15,9 +15,9 @@ pub struct SimpleReply {
     pub error: Option<ErrorCode>,
 }
 
-/// The stream does not start with a simple reply, so it is out of step and no later byte can be trusted.
+/// The stream does not start with a reply, so it is out of step and no later byte can be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a reply starts with {found:#010x} instead of {SIMPLE_REPLY_MAGIC:#010x}")]
+#[error("a reply starts with {found:#010x}, as no reply of such a connection does")]
 pub struct BadReplyMagic {
     /// The first four bytes.
     pub found: u32,

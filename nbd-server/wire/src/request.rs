@@ -1,10 +1,12 @@
 //! Requests of the transmission phase.
 
 use crate::bytes::{Fields, Put};
-use crate::{CommandFlags, ErrorCode};
+use crate::{CommandFlags, ErrorCode, Headers};
 
 /// `NBD_REQUEST_MAGIC` (proto.md, "Request message").
 const REQUEST_MAGIC: u32 = 0x2560_9513;
+/// `NBD_EXTENDED_REQUEST_MAGIC` (proto.md of extension-ext-header, "Request message").
+const EXTENDED_REQUEST_MAGIC: u32 = 0x21e4_1c71;
 
 /// The type of a request: proto.md, "Request types".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -12,7 +14,7 @@ const REQUEST_MAGIC: u32 = 0x2560_9513;
 pub enum Command {
     /// `NBD_CMD_READ`.
     Read,
-    /// `NBD_CMD_WRITE`, the one command a payload follows.
+    /// `NBD_CMD_WRITE`. In compact requests it is the one command a payload follows.
     Write,
     /// `NBD_CMD_DISC`: the client is going; no reply.
     Disconnect,
@@ -24,7 +26,9 @@ pub enum Command {
     Cache,
     /// `NBD_CMD_WRITE_ZEROES`.
     WriteZeroes,
-    /// A type this crate does not know. It has no payload, so the stream stays in step.
+    /// `NBD_CMD_BLOCK_STATUS`.
+    BlockStatus,
+    /// A type this crate does not know. Compact, it has no payload; extended, its flags tell: the stream stays in step.
     Other(u16),
 }
 
@@ -40,6 +44,7 @@ impl Command {
             Self::Trim => 4,
             Self::Cache => 5,
             Self::WriteZeroes => 6,
+            Self::BlockStatus => 7,
             Self::Other(value) => value,
         }
     }
@@ -55,6 +60,7 @@ impl Command {
             4 => Self::Trim,
             5 => Self::Cache,
             6 => Self::WriteZeroes,
+            7 => Self::BlockStatus,
             other => Self::Other(other),
         }
     }
@@ -77,7 +83,7 @@ pub struct Request {
 
 /// The stream does not start with a request, so it is out of step and no later byte can be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a request starts with {found:#010x} instead of {REQUEST_MAGIC:#010x}")]
+#[error("a request starts with {found:#010x}, as no request of such a connection does")]
 pub struct BadRequestMagic {
     /// The first four bytes.
     pub found: u32,
@@ -133,19 +139,138 @@ impl Request {
         }
     }
 
-    /// Whether this server's protocol knows the command and every flag on it.
+    /// Whether this server's protocol knows the command and every flag on it, in a connection with such headers.
     ///
     /// # Errors
     ///
     /// The code to answer with: `EINVAL` for an unknown command ("if the server receives a request it does not
     /// support, it SHOULD return `EINVAL`") and for an unknown or misplaced flag (proto.md, "Command flags").
-    pub fn check(&self) -> Result<(), ErrorCode> {
-        let known = match self.command {
-            Command::WriteZeroes => CommandFlags::FUA | CommandFlags::NO_HOLE | CommandFlags::FAST_ZERO,
-            Command::Read | Command::Write | Command::Flush | Command::Trim => CommandFlags::FUA,
-            Command::Disconnect => return Ok(()),
-            Command::Cache | Command::Other(_) => return Err(ErrorCode::Einval),
-        };
-        if known.contains(self.flags) { Ok(()) } else { Err(ErrorCode::Einval) }
+    pub fn check(&self, headers: Headers) -> Result<(), ErrorCode> {
+        check(self.command, self.flags, headers)
     }
+}
+
+/// The header of one extended request. With [`CommandFlags::PAYLOAD_LEN`] a payload follows it in the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ExtendedRequest {
+    /// What is asked.
+    pub command: Command,
+    /// How it is to be done, unknown bits included.
+    pub flags: CommandFlags,
+    /// The client's name for this request, repeated in the reply.
+    pub cookie: u64,
+    /// First byte on the export.
+    pub offset: u64,
+    /// Bytes of payload where the flags say that there is one, else bytes on the export.
+    pub length: u64,
+}
+
+impl ExtendedRequest {
+    /// The length of a header in bytes (proto.md of extension-ext-header, "Request message").
+    pub const SIZE: usize = 32;
+
+    /// Reads the header at the front of `input`; `None` while fewer than [`ExtendedRequest::SIZE`] bytes are there.
+    ///
+    /// # Errors
+    ///
+    /// When the magic is wrong. The connection must then be dropped.
+    pub fn parse(input: &[u8]) -> Result<Option<Self>, BadRequestMagic> {
+        let Some(header) = input.first_chunk::<{ Self::SIZE }>() else {
+            return Ok(None);
+        };
+        let mut fields = Fields(header);
+        let magic = fields.u32();
+        if magic != Some(EXTENDED_REQUEST_MAGIC) {
+            return Err(BadRequestMagic { found: magic.unwrap_or_default() });
+        }
+        Ok(Self::fields(&mut fields))
+    }
+
+    fn fields(fields: &mut Fields<'_>) -> Option<Self> {
+        Some(Self {
+            flags: CommandFlags(fields.u16()?),
+            command: Command::from_value(fields.u16()?),
+            cookie: fields.u64()?,
+            offset: fields.u64()?,
+            length: fields.u64()?,
+        })
+    }
+
+    /// Appends the header to `output`.
+    pub fn encode(&self, output: &mut Vec<u8>) {
+        output.put_u32(EXTENDED_REQUEST_MAGIC);
+        output.put_u16(self.flags.0);
+        output.put_u16(self.command.value());
+        output.put_u64(self.cookie);
+        output.put_u64(self.offset);
+        output.put_u64(self.length);
+    }
+
+    /// How many bytes of payload follow the header.
+    #[must_use]
+    pub const fn payload_length(&self) -> u64 {
+        if self.flags.contains(CommandFlags::PAYLOAD_LEN) { self.length } else { 0 }
+    }
+
+    /// As [`Request::check`]. A write without a payload is no write, and only a write and a query for block status may
+    /// have one.
+    ///
+    /// # Errors
+    ///
+    /// The code to answer with.
+    pub fn check(&self) -> Result<(), ErrorCode> {
+        let payload = self.flags.contains(CommandFlags::PAYLOAD_LEN);
+        match self.command {
+            Command::Write if !payload => Err(ErrorCode::Einval),
+            Command::Disconnect | Command::Write | Command::BlockStatus => {
+                let others = CommandFlags(self.flags.0 & !CommandFlags::PAYLOAD_LEN.0);
+                check(self.command, others, Headers::Extended)
+            }
+            _ => check(self.command, self.flags, Headers::Extended),
+        }
+    }
+}
+
+/// The payload of an extended [`Command::BlockStatus`]: which of the contexts are wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusQuery {
+    /// Bytes on the export.
+    pub length: u64,
+    /// IDs of contexts.
+    pub contexts: Vec<u32>,
+}
+
+impl StatusQuery {
+    /// Reads a whole payload; `None` when its length is not that of any number of IDs.
+    #[must_use]
+    pub fn parse(payload: &[u8]) -> Option<Self> {
+        let mut fields = Fields(payload);
+        let length = fields.u64()?;
+        let mut contexts = Vec::new();
+        while !fields.0.is_empty() {
+            contexts.push(fields.u32()?);
+        }
+        Some(Self { length, contexts })
+    }
+
+    /// Appends the payload to `output`.
+    pub fn encode(&self, output: &mut Vec<u8>) {
+        output.put_u64(self.length);
+        for context in &self.contexts {
+            output.put_u32(*context);
+        }
+    }
+}
+
+fn check(command: Command, flags: CommandFlags, headers: Headers) -> Result<(), ErrorCode> {
+    let chunks = headers != Headers::Simple;
+    let known = match command {
+        Command::WriteZeroes => CommandFlags::FUA | CommandFlags::NO_HOLE | CommandFlags::FAST_ZERO,
+        Command::Read if chunks => CommandFlags::FUA | CommandFlags::DF,
+        Command::BlockStatus if chunks => CommandFlags::FUA | CommandFlags::REQ_ONE,
+        Command::Read | Command::Write | Command::Flush | Command::Trim => CommandFlags::FUA,
+        Command::Disconnect => return Ok(()),
+        Command::Cache | Command::BlockStatus | Command::Other(_) => return Err(ErrorCode::Einval),
+    };
+    if known.contains(flags) { Ok(()) } else { Err(ErrorCode::Einval) }
 }

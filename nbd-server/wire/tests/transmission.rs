@@ -1,6 +1,8 @@
 //! Requests and replies against bytes written down from proto.md, and round trips.
 
-use nbd_wire::{BadReplyMagic, BadRequestMagic, Command, CommandFlags, ErrorCode, Request, SimpleReply};
+use nbd_wire::{
+    BadReplyMagic, BadRequestMagic, Command, CommandFlags, ErrorCode, Headers, Request, SimpleReply,
+};
 use proptest::prelude::*;
 
 const WRITE: [u8; 28] = [
@@ -61,7 +63,9 @@ fn error_codes_have_the_values_of_the_specification() {
 #[test]
 fn unknown_commands_and_flags_are_invalid() {
     let check = |command, flags| {
-        Request { command, flags: CommandFlags(flags), cookie: 0, offset: 0, length: 0 }.check().is_ok()
+        Request { command, flags: CommandFlags(flags), cookie: 0, offset: 0, length: 0 }
+            .check(Headers::Simple)
+            .is_ok()
     };
     for command in [Command::Read, Command::Write, Command::Flush, Command::Trim, Command::WriteZeroes] {
         assert!(check(command, 0));
