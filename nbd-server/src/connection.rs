@@ -2,18 +2,20 @@
 //!
 //! The thread waits only in poll(2), for its socket and for its outbox, so that a held request never stops it.
 
+mod asked;
 mod input;
 mod transmission;
 
 use std::io;
 use std::sync::Arc;
 
+use brim_device::Bytes;
 use nbd_wire::{Outcome, ServerHandshake, ServerHandshakeError};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
+use crate::export::ExportList;
 use crate::outbox::Outbox;
-use crate::server::ExportList;
 use crate::socket::Socket;
 use input::Input;
 use transmission::{Progress, Transmission};
@@ -31,6 +33,8 @@ pub(crate) enum ConnectionError {
     Handshake(#[from] ServerHandshakeError),
     #[error(transparent)]
     OutOfStep(#[from] nbd_wire::BadRequestMagic),
+    #[error("the client announces a payload of {length}")]
+    PayloadTooLong { length: Bytes },
     #[error("the socket failed")]
     Socket(#[from] io::Error),
 }
@@ -144,8 +148,8 @@ impl Connection {
                     match outcome {
                         Outcome::More => return Ok(Progress::NeedsInput),
                         Outcome::Aborted => self.close(),
-                        Outcome::Transmission(found) => {
-                            self.phase = Phase::Transmission(Transmission::new(found.export));
+                        Outcome::Transmission(found, terms) => {
+                            self.phase = Phase::Transmission(Transmission::new(found.export, terms));
                         }
                     }
                 }

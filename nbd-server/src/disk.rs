@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use brim_device::fault::{Decision, Entry, FaultTable, Request, Row, RowError};
 use brim_device::{Bytes, SizeError, Store};
+use nbd_wire::Answer;
 
 use crate::lock;
 use crate::outbox::Outbox;
-pub(crate) use execute::{PAYLOAD_MAX, refuse};
+pub(crate) use execute::{PAYLOAD_MAX, Refusal};
 pub use held::Held;
 use held::{HeldRequest, now};
 pub use stats::{Count, Stats};
@@ -61,7 +62,15 @@ pub(crate) struct Incoming<'a> {
     pub(crate) request: Request,
     /// The payload of a write.
     pub(crate) data: &'a [u8],
-    pub(crate) cookie: u64,
+    pub(crate) how: How,
+}
+
+/// How a request is to be done and answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct How {
+    pub(crate) answer: Answer,
+    /// What is read may come in several chunks.
+    pub(crate) fragment: bool,
 }
 
 impl Disk {
@@ -192,8 +201,9 @@ impl Disk {
         let mut state = lock(&self.shared.state);
         state.stats.count(&incoming.request);
         // A request that cannot be done fails before any fault sees it: a gate holds only what would have an effect.
-        if let Err(error) = state.check(&incoming.request) {
-            return execute::refuse(incoming.cookie, error, output);
+        if let Err(refusal) = execute::check(incoming, state.store.size()) {
+            drop(state);
+            return refusal.put(incoming.how.answer, output);
         }
         if !state.faults.is_empty()
             && let Decision::Hold { row } = state.faults.decide(&incoming.request)
@@ -233,10 +243,6 @@ impl State {
             Released { owner: held.owner, reply }
         };
         picked.into_iter().map(run).collect()
-    }
-
-    fn check(&self, request: &Request) -> Result<(), nbd_wire::ErrorCode> {
-        execute::check(request, self.store.size())
     }
 }
 

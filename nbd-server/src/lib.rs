@@ -8,14 +8,16 @@
 pub mod client;
 mod connection;
 mod disk;
+mod export;
 mod listener;
 mod outbox;
 mod server;
 mod socket;
 
 pub use disk::{Count, Disk, Fault, Held, Stats};
+pub use export::ExportError;
 pub use listener::{ListenError, Listener};
-pub use server::{ExportError, Server};
+pub use server::Server;
 pub use socket::Socket;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -7,69 +7,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::{self, JoinHandle};
 
-use nbd_wire::{BlockSizes, ExportInfo, Exports, Found, MAX_NAME_LENGTH, TransmissionFlags};
-
 use crate::connection::Connection;
 use crate::disk::Disk;
+use crate::export::{Export, ExportError, ExportList};
 use crate::listener::{Acceptor, ListenError, Listener};
 use crate::lock;
 use crate::outbox::Outbox;
 use crate::socket::Socket;
-
-/// Why a disk cannot be exported under a name.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ExportError {
-    /// Another disk has that name.
-    #[error("an export named {name:?} is there already")]
-    Exists {
-        /// The name.
-        name: String,
-    },
-    /// The protocol cannot carry the name.
-    #[error("{length} bytes of export name are not a name (up to {MAX_NAME_LENGTH} bytes without NUL)")]
-    Name {
-        /// Bytes of the name.
-        length: usize,
-    },
-}
-
-/// What every export can do. One store is behind all connections, so that a flush on any covers what was answered on
-/// all, which is what `NBD_FLAG_CAN_MULTI_CONN` promises (proto.md, "Transmission flags").
-const FLAGS: TransmissionFlags = TransmissionFlags(
-    TransmissionFlags::HAS_FLAGS.0
-        | TransmissionFlags::SEND_FLUSH.0
-        | TransmissionFlags::SEND_FUA.0
-        | TransmissionFlags::SEND_TRIM.0
-        | TransmissionFlags::SEND_WRITE_ZEROES.0
-        | TransmissionFlags::CAN_MULTI_CONN.0,
-);
-
-/// Any byte may be asked for; 32 MiB is what clients that do not ask for sizes keep to as well (proto.md, "Block size
-/// constraints").
-const BLOCK_SIZES: BlockSizes = BlockSizes { minimum: 1, preferred: 4096, maximum: 32 << 20 };
-
-/// The exports of one server, in the order they were added; the first is the default.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ExportList(Arc<Mutex<Vec<(String, Disk)>>>);
-
-impl Exports for ExportList {
-    type Export = Disk;
-
-    fn find(&self, name: &str) -> Option<Found<Disk>> {
-        let list = lock(&self.0);
-        let named = list.iter().find(|(known, _)| known == name);
-        let (name, disk) = named.or_else(|| list.first().filter(|_| name.is_empty()))?;
-        let (name, disk) = (name.clone(), disk.clone());
-        drop(list);
-        let info = ExportInfo { size: disk.size().0, flags: FLAGS, block_sizes: Some(BLOCK_SIZES) };
-        Some(Found { export: disk, name, info })
-    }
-
-    fn names(&self) -> Vec<String> {
-        lock(&self.0).iter().map(|(name, _)| name.clone()).collect()
-    }
-}
 
 /// Exports disks over NBD. Dropping it is [`Server::shutdown`].
 #[derive(Debug, Default)]
@@ -92,23 +36,13 @@ impl Server {
     ///
     /// When the name is taken, or none the protocol could carry.
     pub fn add_export(&self, name: &str, disk: Disk) -> Result<(), ExportError> {
-        if name.len() > MAX_NAME_LENGTH || name.contains('\0') {
-            return Err(ExportError::Name { length: name.len() });
-        }
-        let mut list = lock(&self.exports.0);
-        if list.iter().any(|(known, _)| known == name) {
-            return Err(ExportError::Exists { name: name.to_owned() });
-        }
-        list.push((name.to_owned(), disk));
-        Ok(())
+        self.exports.add(name, Export { disk })
     }
 
     /// Stops offering `name` and answers its disk. Connections that have it keep it.
     #[must_use = "connections may still change the disk; `None` means that there was no such export"]
     pub fn remove_export(&self, name: &str) -> Option<Disk> {
-        let mut list = lock(&self.exports.0);
-        let index = list.iter().position(|(known, _)| known == name)?;
-        Some(list.remove(index).1)
+        self.exports.remove(name)
     }
 
     /// Listens on a new UNIX socket at `path`. A socket that nobody listens on any more is replaced; the file goes away

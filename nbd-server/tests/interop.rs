@@ -145,7 +145,7 @@ fn nbdinfo_can(rig: &Rig) -> Result<(), Failed> {
         ("trim", 0),
         ("zero", 0),
         ("write", 0),
-        ("df", 2),
+        ("df", 0),
         ("cache", 2),
         ("fast-zero", 2),
     ] {

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use brim_device::Bytes;
 use brim_device::fault::{self, Op};
-use nbd_wire::{Command, ErrorCode, Headers, Request};
+use nbd_wire::{Answer, Command, CommandFlags, ErrorCode, Terms};
 
+use super::asked::Asked;
 use super::input::{INPUT_LEN, Input};
 use super::{ConnectionError, OUTPUT_MAX, Output};
-use crate::disk::{Disk, Incoming, PAYLOAD_MAX, refuse};
+use crate::disk::{Disk, How, Incoming, PAYLOAD_MAX, Refusal};
+use crate::export::Export;
 use crate::outbox::Outbox;
 use crate::socket::Socket;
 
@@ -26,29 +28,30 @@ enum Large {
     None,
     /// It is collected here, `filled` bytes so far.
     Collect {
-        request: Request,
+        asked: Asked,
         data: Vec<u8>,
         filled: usize,
     },
     /// It is longer than any that is served: its bytes go nowhere.
     Drain {
-        cookie: u64,
+        answer: Answer,
         left: usize,
     },
 }
 
 pub(crate) struct Transmission {
-    disk: Disk,
+    export: Export,
+    terms: Terms,
     large: Large,
 }
 
 impl Transmission {
-    pub(crate) fn new(disk: Disk) -> Self {
-        Self { disk, large: Large::None }
+    pub(crate) fn new(export: Export, terms: Terms) -> Self {
+        Self { export, terms, large: Large::None }
     }
 
     pub(crate) fn disk(&self) -> &Disk {
-        &self.disk
+        &self.export.disk
     }
 
     pub(crate) fn process(
@@ -61,22 +64,22 @@ impl Transmission {
             if !self.large_is_done(input, outbox, output) {
                 return Ok(Progress::NeedsInput);
             }
-            let Some(request) = Request::parse(input.bytes())? else {
+            let Some(asked) = Asked::parse(self.terms.headers, input.bytes())? else {
                 return Ok(Progress::NeedsInput);
             };
-            if request.command == Command::Disconnect {
+            if asked.command == Command::Disconnect {
                 return Ok(Progress::Closed);
             }
-            let payload = Bytes(u64::from(request.payload_length())).to_len().unwrap_or(usize::MAX);
-            let Some(whole) = Request::SIZE.checked_add(payload).filter(|whole| *whole <= INPUT_LEN) else {
-                input.consume(Request::SIZE);
-                self.large = Large::of(request, payload);
+            let Some(whole) = asked.header.checked_add(asked.payload).filter(|whole| *whole <= INPUT_LEN)
+            else {
+                input.consume(asked.header);
+                self.large = Large::of(asked);
                 continue;
             };
             let Some(message) = input.bytes().get(..whole) else {
                 return Ok(Progress::NeedsInput);
             };
-            self.run(&request, &message[Request::SIZE..], outbox, output);
+            self.run(&asked, &message[asked.header..], outbox, output);
             input.consume(whole);
         }
         Ok(Progress::OutputFull)
@@ -98,14 +101,15 @@ impl Transmission {
     fn large_is_done(&mut self, input: &mut Input, outbox: &Arc<Outbox>, output: &mut Output) -> bool {
         match &mut self.large {
             Large::None => return true,
-            Large::Drain { cookie, left } => {
+            Large::Drain { answer, left } => {
                 let here = input.bytes().len().min(*left);
                 input.consume(here);
                 *left -= here;
                 if *left > 0 {
                     return false;
                 }
-                refuse(*cookie, ErrorCode::Einval, &mut output.bytes);
+                let why = "the payload is longer than any this server serves";
+                Refusal::new(ErrorCode::Einval, why).put(*answer, &mut output.bytes);
             }
             Large::Collect { data, filled, .. } => {
                 let room = &mut data[*filled..];
@@ -118,39 +122,45 @@ impl Transmission {
                 }
             }
         }
-        if let Large::Collect { request, data, .. } = std::mem::replace(&mut self.large, Large::None) {
-            self.run(&request, &data, outbox, output);
+        if let Large::Collect { asked, data, .. } = std::mem::replace(&mut self.large, Large::None) {
+            self.run(&asked, &data, outbox, output);
         }
         true
     }
 
-    fn run(&self, request: &Request, data: &[u8], outbox: &Arc<Outbox>, output: &mut Output) {
-        let op = match request.check(Headers::Simple).map(|()| request.command) {
-            Ok(Command::Read) => Op::Read,
-            Ok(Command::Write) => Op::Write,
-            Ok(Command::Flush) => Op::Flush,
-            Ok(Command::Trim) => Op::Trim,
-            Ok(Command::WriteZeroes) => Op::Zeroes,
-            Ok(_) => return refuse(request.cookie, ErrorCode::Einval, &mut output.bytes),
-            Err(error) => return refuse(request.cookie, error, &mut output.bytes),
+    fn run(&self, asked: &Asked, data: &[u8], outbox: &Arc<Outbox>, output: &mut Output) {
+        let refuse = |error, why, output: &mut Output| {
+            Refusal::new(error, why).put(asked.answer, &mut output.bytes);
         };
-        // "The offset and length of a flush MUST be zero" is for clients; a server has no use for them.
-        let (offset, len) = if op == Op::Flush {
-            (Bytes::ZERO, Bytes::ZERO)
-        } else {
-            (Bytes(request.offset), Bytes(u64::from(request.length)))
+        if let Err(error) = asked.checked {
+            return refuse(error, "the server does not know the command, or a flag with it", output);
+        }
+        let op = match asked.command {
+            Command::Read => Op::Read,
+            Command::Write => Op::Write,
+            Command::Flush => Op::Flush,
+            Command::Trim => Op::Trim,
+            Command::WriteZeroes => Op::Zeroes,
+            _ => return refuse(ErrorCode::Einval, "the server does not know the command", output),
         };
-        let incoming = Incoming { request: fault::Request { op, offset, len }, data, cookie: request.cookie };
-        self.disk.submit(&incoming, outbox, &mut output.bytes);
+        // "For a flush request, length and offset are reserved, and MUST be set to all-zero" is for clients; a server
+        // has no use for them.
+        let (offset, len) = match op {
+            Op::Flush => (Bytes::ZERO, Bytes::ZERO),
+            _ => (Bytes(asked.answer.offset), asked.length),
+        };
+        let how = How { answer: asked.answer, fragment: !asked.flags.contains(CommandFlags::DF) };
+        let incoming = Incoming { request: fault::Request { op, offset, len }, data, how };
+        self.export.disk.submit(&incoming, outbox, &mut output.bytes);
     }
 }
 
 impl Large {
-    fn of(request: Request, payload: usize) -> Self {
-        if Bytes::of_len(payload) > PAYLOAD_MAX {
-            Self::Drain { cookie: request.cookie, left: payload }
+    fn of(asked: Asked) -> Self {
+        if Bytes::of_len(asked.payload) > PAYLOAD_MAX {
+            Self::Drain { answer: asked.answer, left: asked.payload }
         } else {
-            Self::Collect { request, data: vec![0; payload], filled: 0 }
+            Self::Collect { data: vec![0; asked.payload], asked, filled: 0 }
         }
     }
 }

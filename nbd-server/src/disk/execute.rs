@@ -1,24 +1,66 @@
 //! One request against the store, and its reply as bytes.
 
 use brim_device::fault::{Op, Request};
-use brim_device::{Bytes, Piece, Store};
-use nbd_wire::{ErrorCode, SimpleReply};
+use brim_device::{AccessError, Bytes, Piece, Store};
+use nbd_wire::{CHUNK_DATA_MAX, ErrorCode, Headers};
 
 use super::{Incoming, LONG_READ};
 
-/// The longest read or write that is served. proto.md, "Block size constraints", has clients stay at 32 MiB unless
-/// told otherwise; twice that is what nbdkit takes.
+/// The longest read or write that is served. proto.md, "Size constraints", has clients stay at 32 MiB unless told
+/// otherwise; twice that is what nbdkit takes.
 pub(crate) const PAYLOAD_MAX: Bytes = Bytes(64 << 20);
 
+/// Why a request cannot be done, for its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    error: ErrorCode,
+    why: &'static str,
+    /// The first byte that is to blame, which has to lie in the range that was asked for.
+    at: Option<u64>,
+}
+
+impl Refusal {
+    pub(crate) const fn new(error: ErrorCode, why: &'static str) -> Self {
+        Self { error, why, at: None }
+    }
+
+    fn past_end(error: ErrorCode, offset: Bytes, len: Bytes, size: Bytes) -> Self {
+        let at = Some(offset.max(size).0).filter(|_| len > Bytes::ZERO);
+        Self { error, why: "the range ends past the device", at }
+    }
+
+    /// Appends it to `output` as the answer.
+    pub(crate) fn put(self, answer: nbd_wire::Answer, output: &mut Vec<u8>) {
+        answer.error(self.error, self.why, self.at, output);
+    }
+}
+
+/// Whether a range lies on a disk of such a size. A range without length is fine anywhere on it, its end included.
+pub(super) fn check_range(offset: Bytes, len: Bytes, size: Bytes, error: ErrorCode) -> Result<(), Refusal> {
+    let inside = offset.checked_add(len).is_some_and(|end| end <= size);
+    if inside { Ok(()) } else { Err(Refusal::past_end(error, offset, len, size)) }
+}
+
 /// What proto.md, "Request types", has for a range that leaves the export: `ENOSPC` where it would have to hold data
-/// (`NBD_CMD_WRITE`, `NBD_CMD_WRITE_ZEROES`), else `EINVAL`. A request without length is fine anywhere on the disk, its
-/// end included.
-pub(super) fn check(request: &Request, size: Bytes) -> Result<(), ErrorCode> {
-    let inside = request.offset.checked_add(request.len).is_some_and(|end| end <= size);
-    match request.op {
-        Op::Write | Op::Zeroes if !inside => Err(ErrorCode::Enospc),
-        Op::Read | Op::Trim if !inside => Err(ErrorCode::Einval),
-        Op::Read | Op::Write if request.len > PAYLOAD_MAX => Err(ErrorCode::Einval),
+/// (`NBD_CMD_WRITE`, `NBD_CMD_WRITE_ZEROES`), else `EINVAL`.
+pub(super) fn check(incoming: &Incoming<'_>, size: Bytes) -> Result<(), Refusal> {
+    let Request { op, offset, len } = incoming.request;
+    match op {
+        Op::Write | Op::Zeroes => check_range(offset, len, size, ErrorCode::Enospc)?,
+        Op::Read | Op::Trim => check_range(offset, len, size, ErrorCode::Einval)?,
+        Op::Flush => {}
+    }
+    let chunks = incoming.how.answer.headers != Headers::Simple;
+    let too_long = |error| Err(Refusal::new(error, "the payload is longer than any this server serves"));
+    match op {
+        // proto.md, "NBD_CMD_READ": with structured replies the server may "reject large read requests up front with
+        // NBD_EOVERFLOW", and an unfragmented one where it is too large for one chunk; with simple replies the code is
+        // kept for nobody.
+        Op::Read if chunks && len > PAYLOAD_MAX => too_long(ErrorCode::Eoverflow),
+        Op::Read if chunks && !incoming.how.fragment && len.0 > CHUNK_DATA_MAX => {
+            Err(Refusal::new(ErrorCode::Eoverflow, "the read is too long for one chunk"))
+        }
+        Op::Read | Op::Write if len > PAYLOAD_MAX => too_long(ErrorCode::Einval),
         _ => Ok(()),
     }
 }
@@ -27,38 +69,44 @@ pub(super) fn is_long_read(request: &Request) -> bool {
     request.op == Op::Read && request.len >= LONG_READ
 }
 
-/// Appends an error reply.
-pub(crate) fn refuse(cookie: u64, error: ErrorCode, output: &mut Vec<u8>) {
-    SimpleReply { cookie, error: Some(error) }.encode(output);
-}
-
 /// Executes a request and appends its reply. The disk may have shrunk since the request was checked.
 pub(super) fn run(store: &mut Store, incoming: &Incoming<'_>, output: &mut Vec<u8>) {
     let Request { op, offset, len } = incoming.request;
-    let (done, past_end) = match op {
+    let done = match op {
         Op::Read => return read(store, incoming, output),
-        Op::Write => (store.write(offset, incoming.data), ErrorCode::Enospc),
+        Op::Write => store.write(offset, incoming.data),
         // Whatever was answered is in the store, which is all the permanence there is: nothing is left to flush, and
         // FUA asks for nothing more.
-        Op::Flush => (Ok(()), ErrorCode::Eio),
-        Op::Trim => (store.trim(offset, len), ErrorCode::Einval),
-        Op::Zeroes => (store.zero(offset, len), ErrorCode::Enospc),
+        Op::Flush => Ok(()),
+        Op::Trim => store.trim(offset, len),
+        Op::Zeroes => store.zero(offset, len),
     };
-    SimpleReply { cookie: incoming.cookie, error: done.err().map(|_| past_end) }.encode(output);
+    match done {
+        Ok(()) => incoming.how.answer.done(output),
+        Err(AccessError::PastEnd { .. }) => shrunk(incoming, store.size()).put(incoming.how.answer, output),
+        Err(_) => Refusal::new(ErrorCode::Eio, "the store refused").put(incoming.how.answer, output),
+    }
 }
 
 /// Executes a read and appends its reply with the data.
 pub(super) fn read(store: &Store, incoming: &Incoming<'_>, output: &mut Vec<u8>) {
     let Request { offset, len, .. } = incoming.request;
-    let start = output.len();
-    SimpleReply { cookie: incoming.cookie, error: None }.encode(output);
     output.reserve(len.to_len().unwrap_or(0));
+    let mut reply = incoming.how.answer.read(incoming.how.fragment, output);
     let shown = store.visit(offset, len, |piece| match piece {
-        Piece::Data(data) => output.extend_from_slice(data),
-        Piece::Hole(len) => output.resize(output.len().saturating_add(len.to_len().unwrap_or(0)), 0),
+        Piece::Data(data) => reply.data(data),
+        Piece::Hole(len) => reply.hole(len.0),
     });
-    if shown.is_err() {
-        output.truncate(start);
-        refuse(incoming.cookie, ErrorCode::Einval, output);
+    if shown.is_ok() {
+        return reply.finish();
     }
+    let Refusal { error, why, at } = shrunk(incoming, store.size());
+    reply.fail(error, why, at);
+}
+
+/// The disk is smaller than it was when the request was checked.
+fn shrunk(incoming: &Incoming<'_>, size: Bytes) -> Refusal {
+    let Request { op, offset, len } = incoming.request;
+    let error = if matches!(op, Op::Write | Op::Zeroes) { ErrorCode::Enospc } else { ErrorCode::Einval };
+    Refusal::past_end(error, offset, len, size)
 }

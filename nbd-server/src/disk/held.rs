@@ -10,7 +10,7 @@ use std::time::Instant;
 use brim_device::fault::{Op, Request};
 use brim_device::{Bytes, Nanos};
 
-use super::Incoming;
+use super::{How, Incoming};
 use crate::outbox::Outbox;
 
 /// A request that waits at a gate, as others see it.
@@ -34,7 +34,7 @@ pub(super) struct HeldRequest {
     pub(super) owner: Arc<Outbox>,
     request: Request,
     data: Vec<u8>,
-    cookie: u64,
+    how: How,
     since: Instant,
 }
 
@@ -45,13 +45,13 @@ impl HeldRequest {
             owner: Arc::clone(owner),
             request: incoming.request,
             data: incoming.data.to_vec(),
-            cookie: incoming.cookie,
+            how: incoming.how,
             since: now(),
         }
     }
 
     pub(super) fn incoming(&self) -> Incoming<'_> {
-        Incoming { request: self.request, data: &self.data, cookie: self.cookie }
+        Incoming { request: self.request, data: &self.data, how: self.how }
     }
 
     pub(super) fn describe(&self, now: Instant) -> Held {

@@ -21,6 +21,7 @@ pub(crate) const OPT_ABORT: u32 = 2;
 pub(crate) const OPT_LIST: u32 = 3;
 pub(crate) const OPT_INFO: u32 = 6;
 pub(crate) const OPT_GO: u32 = 7;
+pub(crate) const OPT_STRUCTURED_REPLY: u32 = 8;
 
 // proto.md, "Option reply types".
 pub(crate) const REP_ACK: u32 = 1;

@@ -1,10 +1,12 @@
 //! The server's half of the handshake, a machine that is fed bytes.
 
+use crate::TransmissionFlags;
 use crate::bytes::{Fields, Put, wire_length};
+use crate::headers::{Headers, Terms};
 use crate::option::{
     ExportInfo, FIXED_NEWSTYLE, INFO_BLOCK_SIZE, INFO_EXPORT, INFO_NAME, InfoRequest, MAX_OPTION_LENGTH,
-    NBD_MAGIC, NO_ZEROES, OPT_ABORT, OPT_EXPORT_NAME, OPT_GO, OPT_INFO, OPT_LIST, OPTION_MAGIC, OptionError,
-    REP_ACK, REP_INFO, REP_SERVER, parse_name, put_reply,
+    NBD_MAGIC, NO_ZEROES, OPT_ABORT, OPT_EXPORT_NAME, OPT_GO, OPT_INFO, OPT_LIST, OPT_STRUCTURED_REPLY,
+    OPTION_MAGIC, OptionError, REP_ACK, REP_INFO, REP_SERVER, parse_name, put_reply,
 };
 
 /// The exports a handshake may choose from.
@@ -35,8 +37,8 @@ pub struct Found<E> {
 pub enum Outcome<E> {
     /// It goes on with more input.
     More,
-    /// The transmission phase starts with the next byte.
-    Transmission(Found<E>),
+    /// The transmission phase starts with the next byte, on these terms.
+    Transmission(Found<E>, Terms),
     /// The client said goodbye. Send what there is and close.
     Aborted,
 }
@@ -91,6 +93,7 @@ enum State {
 pub struct ServerHandshake {
     state: State,
     no_zeroes: bool,
+    headers: Headers,
 }
 
 impl Default for ServerHandshake {
@@ -103,7 +106,7 @@ impl ServerHandshake {
     /// A handshake that waits for the client's flags.
     #[must_use]
     pub const fn new() -> Self {
-        Self { state: State::ClientFlags, no_zeroes: false }
+        Self { state: State::ClientFlags, no_zeroes: false, headers: Headers::Simple }
     }
 
     /// Appends what the server says first (proto.md, "Newstyle negotiation").
@@ -191,7 +194,10 @@ impl ServerHandshake {
         if magic != OPTION_MAGIC {
             return Err(ServerHandshakeError::OptionMagic { found: magic });
         }
-        let known = matches!(option, OPT_EXPORT_NAME | OPT_ABORT | OPT_LIST | OPT_INFO | OPT_GO);
+        let known = matches!(
+            option,
+            OPT_EXPORT_NAME | OPT_ABORT | OPT_LIST | OPT_INFO | OPT_GO | OPT_STRUCTURED_REPLY
+        );
         if !known || length > MAX_OPTION_LENGTH {
             if option == OPT_EXPORT_NAME {
                 return Err(ServerHandshakeError::BadName { length });
@@ -215,7 +221,11 @@ impl ServerHandshake {
                 list(payload, exports, output);
                 Ok(Some(Outcome::More))
             }
-            _ => Ok(Some(info(option, payload, exports, output))),
+            OPT_STRUCTURED_REPLY => {
+                self.structured_reply(payload, output);
+                Ok(Some(Outcome::More))
+            }
+            _ => Ok(Some(self.info(option, payload, exports, output))),
         }
     }
 
@@ -229,7 +239,7 @@ impl ServerHandshake {
         let Some(name) = parse_name(payload) else {
             return Err(ServerHandshakeError::BadName { length: wire_length(payload.len()) });
         };
-        let Some(found) = exports.find(name) else {
+        let Some(found) = self.find(name, exports) else {
             return Err(ServerHandshakeError::NoSuchExport { name: name.to_owned() });
         };
         output.put_u64(found.info.size);
@@ -237,7 +247,67 @@ impl ServerHandshake {
         if !self.no_zeroes {
             output.extend_from_slice(&[0; 124]);
         }
-        Ok(Outcome::Transmission(found))
+        Ok(Outcome::Transmission(found, self.terms()))
+    }
+
+    /// The export of a name, with the flags that depend on what was negotiated.
+    fn find<X: Exports>(&self, name: &str, exports: &X) -> Option<Found<X::Export>> {
+        let mut found = exports.find(name)?;
+        if self.headers != Headers::Simple {
+            found.info.flags = found.info.flags | TransmissionFlags::SEND_DF;
+        }
+        Some(found)
+    }
+
+    fn terms(&self) -> Terms {
+        Terms { headers: self.headers, contexts: Vec::new() }
+    }
+
+    fn structured_reply(&mut self, payload: &[u8], output: &mut Vec<u8>) {
+        if !payload.is_empty() {
+            return put_reply(output, OPT_STRUCTURED_REPLY, OptionError::Invalid.value(), &[]);
+        }
+        self.headers = Headers::Structured;
+        put_reply(output, OPT_STRUCTURED_REPLY, REP_ACK, &[]);
+    }
+
+    /// `NBD_OPT_INFO` and `NBD_OPT_GO` differ only in what comes after the acknowledgement.
+    fn info<X: Exports>(
+        &self,
+        option: u32,
+        payload: &[u8],
+        exports: &X,
+        output: &mut Vec<u8>,
+    ) -> Outcome<X::Export> {
+        let Some(request) = InfoRequest::parse(payload) else {
+            put_reply(output, option, OptionError::Invalid.value(), &[]);
+            return Outcome::More;
+        };
+        let Some(found) = self.find(request.name, exports) else {
+            put_reply(output, option, OptionError::UnknownExport.value(), &[]);
+            return Outcome::More;
+        };
+        let mut entry = Vec::new();
+        entry.put_u16(INFO_EXPORT);
+        entry.put_u64(found.info.size);
+        entry.put_u16(found.info.flags.0);
+        put_reply(output, option, REP_INFO, &entry);
+        if request.wants(INFO_NAME) {
+            entry.clear();
+            entry.put_u16(INFO_NAME);
+            entry.extend_from_slice(found.name.as_bytes());
+            put_reply(output, option, REP_INFO, &entry);
+        }
+        if let Some(sizes) = found.info.block_sizes.filter(|_| request.wants(INFO_BLOCK_SIZE)) {
+            entry.clear();
+            entry.put_u16(INFO_BLOCK_SIZE);
+            entry.put_u32(sizes.minimum);
+            entry.put_u32(sizes.preferred);
+            entry.put_u32(sizes.maximum);
+            put_reply(output, option, REP_INFO, &entry);
+        }
+        put_reply(output, option, REP_ACK, &[]);
+        if option == OPT_GO { Outcome::Transmission(found, self.terms()) } else { Outcome::More }
     }
 }
 
@@ -252,37 +322,4 @@ fn list<X: Exports>(payload: &[u8], exports: &X, output: &mut Vec<u8>) {
         put_reply(output, OPT_LIST, REP_SERVER, &entry);
     }
     put_reply(output, OPT_LIST, REP_ACK, &[]);
-}
-
-/// `NBD_OPT_INFO` and `NBD_OPT_GO` differ only in what comes after the acknowledgement.
-fn info<X: Exports>(option: u32, payload: &[u8], exports: &X, output: &mut Vec<u8>) -> Outcome<X::Export> {
-    let Some(request) = InfoRequest::parse(payload) else {
-        put_reply(output, option, OptionError::Invalid.value(), &[]);
-        return Outcome::More;
-    };
-    let Some(found) = exports.find(request.name) else {
-        put_reply(output, option, OptionError::UnknownExport.value(), &[]);
-        return Outcome::More;
-    };
-    let mut entry = Vec::new();
-    entry.put_u16(INFO_EXPORT);
-    entry.put_u64(found.info.size);
-    entry.put_u16(found.info.flags.0);
-    put_reply(output, option, REP_INFO, &entry);
-    if request.wants(INFO_NAME) {
-        entry.clear();
-        entry.put_u16(INFO_NAME);
-        entry.extend_from_slice(found.name.as_bytes());
-        put_reply(output, option, REP_INFO, &entry);
-    }
-    if let Some(sizes) = found.info.block_sizes.filter(|_| request.wants(INFO_BLOCK_SIZE)) {
-        entry.clear();
-        entry.put_u16(INFO_BLOCK_SIZE);
-        entry.put_u32(sizes.minimum);
-        entry.put_u32(sizes.preferred);
-        entry.put_u32(sizes.maximum);
-        put_reply(output, option, REP_INFO, &entry);
-    }
-    put_reply(output, option, REP_ACK, &[]);
-    if option == OPT_GO { Outcome::Transmission(found) } else { Outcome::More }
 }

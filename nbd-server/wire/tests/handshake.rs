@@ -2,8 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not seen as tests by clippy")]
 
 use nbd_wire::{
-    BlockSizes, ClientHandshake, ClientHandshakeError, ExportInfo, Exports, Found, MAX_OPTION_LENGTH,
-    OptionError, Outcome, ServerHandshake, ServerHandshakeError, TransmissionFlags,
+    BlockSizes, ClientHandshake, ClientHandshakeError, ExportInfo, Exports, Found, Headers,
+    MAX_OPTION_LENGTH, OptionError, Outcome, ServerHandshake, ServerHandshakeError, Terms, TransmissionFlags,
 };
 
 const INFO: ExportInfo = ExportInfo {
@@ -105,11 +105,11 @@ fn export_name_answers_size_flags_and_zeroes() {
     let start = &INFO_EXPORT[2..];
     let (output, outcome, _) = serve(&[client_flags(1), option(1, b"disk")].concat());
     assert_eq!(output, [start, &[0; 124]].concat());
-    assert_eq!(outcome, Ok(Outcome::Transmission(Two.find("disk").unwrap())));
+    assert_eq!(outcome, Ok(Outcome::Transmission(Two.find("disk").unwrap(), Terms::default())));
 
     let (output, outcome, _) = serve(&[client_flags(3), option(1, b"")].concat());
     assert_eq!(output, start);
-    assert_eq!(outcome, Ok(Outcome::Transmission(Two.find("disk").unwrap())));
+    assert_eq!(outcome, Ok(Outcome::Transmission(Two.find("disk").unwrap(), Terms::default())));
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn go_tells_what_was_asked_and_leaves_the_rest_of_the_input() {
         reply(7, 1, b""),
     ];
     assert_eq!(output, told.concat());
-    assert_eq!(outcome, Ok(Outcome::Transmission(Two.find("twö").unwrap())));
+    assert_eq!(outcome, Ok(Outcome::Transmission(Two.find("twö").unwrap(), Terms::default())));
     assert_eq!(used, handshake.len());
 }
 
@@ -157,10 +157,23 @@ fn list_names_every_export() {
 }
 
 #[test]
+fn structured_replies_are_agreed_upon_and_show_in_the_flags() {
+    let input = [client_flags(3), option(8, b""), option(7, &go_payload("disk", &[]))].concat();
+    let (output, outcome, _) = serve(&input);
+    let told = [0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0x01, 0xed];
+    assert_eq!(output, [reply(8, 1, b""), reply(7, 3, &told), reply(7, 1, b"")].concat());
+    let Ok(Outcome::Transmission(found, terms)) = outcome else { panic!("{outcome:?}") };
+    assert!(found.info.flags.contains(TransmissionFlags::SEND_DF));
+    assert_eq!(terms, Terms { headers: Headers::Structured, contexts: vec![] });
+    let (output, ..) = serve(&[client_flags(3), option(8, b"x"), option(1, b"disk")].concat());
+    assert_eq!(output, [&reply(8, ERR_INVALID, b""), &INFO_EXPORT[2..]].concat());
+}
+
+#[test]
 fn an_unknown_option_is_skipped_and_refused() {
     let unknown = option(0xfeed, &[9; 50]);
-    let (output, ..) = serve(&[client_flags(3), unknown, option(8, b""), option(2, b"")].concat());
-    assert_eq!(output, [reply(0xfeed, ERR_UNSUP, b""), reply(8, ERR_UNSUP, b""), reply(2, 1, b"")].concat());
+    let (output, ..) = serve(&[client_flags(3), unknown, option(5, b""), option(2, b"")].concat());
+    assert_eq!(output, [reply(0xfeed, ERR_UNSUP, b""), reply(5, ERR_UNSUP, b""), reply(2, 1, b"")].concat());
 }
 
 #[test]
@@ -273,7 +286,10 @@ fn both_halves_understand_each_other() {
     assert_eq!(client.receive(&to_client, &mut to_server), Ok((18, None)));
     to_client.clear();
     let (used, outcome) = server.receive(&to_server, &Two, &mut to_client).unwrap();
-    assert_eq!((used, outcome), (to_server.len(), Outcome::Transmission(Two.find("").unwrap())));
+    assert_eq!(
+        (used, outcome),
+        (to_server.len(), Outcome::Transmission(Two.find("").unwrap(), Terms::default()))
+    );
     let (used, negotiated) = client.receive(&to_client, &mut to_server).unwrap();
     assert_eq!((used, negotiated.unwrap().info), (to_client.len(), INFO));
 }
