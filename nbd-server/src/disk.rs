@@ -3,6 +3,7 @@
 mod execute;
 mod held;
 mod stats;
+mod status;
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,6 +18,7 @@ pub(crate) use execute::{PAYLOAD_MAX, Refusal};
 pub use held::Held;
 use held::{HeldRequest, now};
 pub use stats::{Count, Stats};
+pub(crate) use status::{CONTEXTS, StatusRequest};
 
 /// Reads from this length on copy their data from a fork of the store, after the lock is given back.
 const LONG_READ: Bytes = Bytes(128 << 10);

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use nbd_wire::{BlockSizes, ExportInfo, Exports, Found, MAX_NAME_LENGTH, TransmissionFlags};
 
-use crate::disk::Disk;
+use crate::disk::{CONTEXTS, Disk};
 use crate::lock;
 
 /// Why a disk cannot be exported under a name.
@@ -91,5 +91,9 @@ impl Exports for ExportList {
 
     fn names(&self) -> Vec<String> {
         lock(&self.0).iter().map(|entry| entry.name.clone()).collect()
+    }
+
+    fn contexts(&self) -> &[&str] {
+        &CONTEXTS
     }
 }

@@ -120,6 +120,94 @@ fn held_requests_are_answered_in_chunks_too() {
     }
 }
 
+const BASE: &str = "base:allocation";
+const STATE: &str = "brim:state";
+
+fn status(client: &mut Chunked, name: &str, flags: CommandFlags, at: (u64, u64)) -> Vec<(u64, u64)> {
+    let answered = client.ask(Command::BlockStatus, flags, at.0, at.1);
+    assert_eq!(answered.error, None);
+    assert_eq!(answered.status.len(), client.contexts.len(), "one chunk for each context");
+    answered.status[&client.contexts[name]].iter().map(|extent| (extent.length, extent.flags)).collect()
+}
+
+#[test]
+fn block_status_tells_data_holes_and_faults() {
+    for headers in CHUNKED {
+        let (server, disk) = serve(1 << 20);
+        let mut client = Chunked::connect(&server, headers, &[BASE, STATE, "qemu:nothing"]);
+        assert_eq!(client.contexts.len(), 2);
+        assert_eq!(client.write(8192, &[7; 5000]).error, None);
+        let whole = (0, 1 << 20);
+        let rest = (1 << 20) - 16384;
+        assert_eq!(status(&mut client, BASE, NONE, whole), [(8192, 3), (8192, 0), (rest, 3)]);
+        assert_eq!(status(&mut client, STATE, NONE, whole), [(8192, 0), (8192, 1), (rest, 0)]);
+        // An unaligned range is answered to the byte, and REQ_ONE with one extent of it.
+        assert_eq!(status(&mut client, BASE, NONE, (8000, 9000)), [(192, 3), (8192, 0), (616, 3)]);
+        assert_eq!(status(&mut client, BASE, CommandFlags::REQ_ONE, (9000, 100)), [(100, 0)]);
+        assert_eq!(status(&mut client, STATE, CommandFlags::REQ_ONE, whole), [(8192, 0)]);
+
+        // Bit 2: a row could still fire for a request here.
+        let row =
+            |name: &str, op, nth| Row { name: name.to_owned(), when: When { op, nth }, then: Then::Hold };
+        disk.add_fault(row("flushes", Some(Op::Flush), None)).unwrap();
+        assert_eq!(status(&mut client, STATE, CommandFlags::REQ_ONE, whole), [(8192, 0)]);
+        disk.add_fault(row("second write", Some(Op::Write), Some(2))).unwrap();
+        assert_eq!(status(&mut client, STATE, NONE, whole), [(8192, 4), (8192, 5), (rest, 4)]);
+        assert_eq!(client.write(0, b"1").error, None);
+        let second = client.send_write(0, b"2");
+        assert_eq!(disk.wait_held("second write", 1, LIMIT), 1);
+        assert_eq!(status(&mut client, STATE, NONE, (0, 4096)), [(4096, 1)], "it fired, for the only time");
+        assert_eq!(disk.open_all_gates(), 1);
+        assert_eq!(client.receive(second).error, None);
+        disk.add_fault(row("all", None, None)).unwrap();
+        assert_eq!(status(&mut client, STATE, NONE, (0, 4096)), [(4096, 5)]);
+        assert_eq!(disk.open_gate("all"), 0);
+        assert_eq!(status(&mut client, STATE, NONE, (0, 4096)), [(4096, 1)], "an open gate holds nothing");
+        assert_eq!(status(&mut client, BASE, NONE, whole).len(), 4);
+        // Asking is no request of the disk.
+        assert_eq!(disk.stats().read.requests, 0);
+    }
+}
+
+#[test]
+fn block_status_is_refused_without_contexts_length_or_disk() {
+    for headers in CHUNKED {
+        let (server, _disk) = serve(1 << 20);
+        let mut none = Chunked::connect(&server, headers, &["base:", "x-nobody:knows"]);
+        assert!(none.contexts.is_empty());
+        assert_eq!(none.ask(Command::BlockStatus, NONE, 0, 512).code(), Some(ErrorCode::Einval));
+        let mut client = Chunked::connect(&server, headers, &[BASE]);
+        assert_eq!(client.ask(Command::BlockStatus, NONE, 0, 0).code(), Some(ErrorCode::Einval));
+        let past = client.ask(Command::BlockStatus, NONE, (1 << 20) - 1, 2).error.unwrap();
+        assert_eq!((past.0, past.2), (ErrorCode::Einval, Some(1 << 20)));
+        assert_eq!(client.ask(Command::BlockStatus, CommandFlags::DF, 0, 1).code(), Some(ErrorCode::Einval));
+        assert_eq!(status(&mut client, BASE, NONE, (0, 1)), [(1, 3)]);
+    }
+}
+
+/// More extents than one answer has: the rest is for the next request, and every answer makes progress.
+#[test]
+fn block_status_of_a_scattered_disk_comes_in_parts() {
+    let mut store = brim_device::Store::new(Bytes(1 << 30)).unwrap();
+    for block in 0..70_000 {
+        store.write(Bytes(block * 8192), &[1]).unwrap();
+    }
+    let server = Server::new();
+    server.add_export("", Disk::from_store(store)).unwrap();
+    for headers in CHUNKED {
+        let mut client = Chunked::connect(&server, headers, &[BASE]);
+        let (mut at, mut data, mut answers) = (0, 0, 0);
+        while at < 1 << 30 {
+            let extents = status(&mut client, BASE, NONE, (at, (1 << 30) - at));
+            assert!(extents.len() <= 1 << 16);
+            at += extents.iter().map(|(length, _)| length).sum::<u64>();
+            data += extents.iter().filter(|(_, flags)| *flags == 0).map(|(length, _)| length).sum::<u64>();
+            answers += 1;
+        }
+        assert_eq!((at, data, answers), (1 << 30, 70_000 * 4096, 3));
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Touch {
     offset: u64,

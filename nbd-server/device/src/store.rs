@@ -4,6 +4,8 @@
 
 mod tree;
 
+use std::ops::ControlFlow;
+
 use crate::{BLOCK, Bytes, SECTOR};
 use tree::Slot;
 
@@ -137,6 +139,26 @@ impl Store {
         self.check_range(offset, len)?;
         if len > Bytes::ZERO {
             tree::visit(self.root.as_ref(), self.height, offset.0, len.0, &mut show);
+        }
+        Ok(())
+    }
+
+    /// Tells in order, until `show` breaks off, which parts of a range are allocated and how long each is. Neighbours may
+    /// be alike.
+    ///
+    /// # Errors
+    ///
+    /// When the range ends past the disk; nothing is told then.
+    pub fn extents(
+        &self,
+        offset: Bytes,
+        len: Bytes,
+        mut show: impl FnMut(bool, Bytes) -> ControlFlow<()>,
+    ) -> Result<(), AccessError> {
+        self.check_range(offset, len)?;
+        if len > Bytes::ZERO {
+            // That it broke off is its own affair.
+            let _broken_off = tree::extents(self.root.as_ref(), self.height, offset.0, len.0, &mut show);
         }
         Ok(())
     }

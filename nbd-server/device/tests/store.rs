@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not seen as tests by clippy")]
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 
 use brim_device::{AccessError, BLOCK, Bytes, SizeError, Store};
 use proptest::prelude::*;
@@ -62,6 +63,14 @@ impl Model {
     }
 
     fn check(&self, store: &Store) -> Result<(), TestCaseError> {
+        let (mut at, mut blocks) = (0, BTreeSet::new());
+        let told = store.extents(Bytes::ZERO, store.size(), |allocated, len| {
+            let end = at + len.0;
+            blocks.extend((at / BLOCK.0..end.div_ceil(BLOCK.0)).filter(|_| allocated));
+            at = end;
+            ControlFlow::Continue(())
+        });
+        prop_assert_eq!((told, at, &blocks), (Ok(()), self.size(), &self.blocks));
         prop_assert_eq!(store.size().0, self.size());
         let mut all = vec![1; self.bytes.len()];
         store.read(Bytes(0), &mut all).unwrap();

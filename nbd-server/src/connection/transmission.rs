@@ -10,7 +10,7 @@ use nbd_wire::{Answer, Command, CommandFlags, ErrorCode, Terms};
 use super::asked::Asked;
 use super::input::{INPUT_LEN, Input};
 use super::{ConnectionError, OUTPUT_MAX, Output};
-use crate::disk::{Disk, How, Incoming, PAYLOAD_MAX, Refusal};
+use crate::disk::{Disk, How, Incoming, PAYLOAD_MAX, Refusal, StatusRequest};
 use crate::export::Export;
 use crate::outbox::Outbox;
 use crate::socket::Socket;
@@ -141,6 +141,7 @@ impl Transmission {
             Command::Flush => Op::Flush,
             Command::Trim => Op::Trim,
             Command::WriteZeroes => Op::Zeroes,
+            Command::BlockStatus => return self.block_status(asked, output),
             _ => return refuse(ErrorCode::Einval, "the server does not know the command", output),
         };
         // "For a flush request, length and offset are reserved, and MUST be set to all-zero" is for clients; a server
@@ -152,6 +153,14 @@ impl Transmission {
         let how = How { answer: asked.answer, fragment: !asked.flags.contains(CommandFlags::DF) };
         let incoming = Incoming { request: fault::Request { op, offset, len }, data, how };
         self.export.disk.submit(&incoming, outbox, &mut output.bytes);
+    }
+
+    fn block_status(&self, asked: &Asked, output: &mut Output) {
+        let one = asked.flags.contains(CommandFlags::REQ_ONE);
+        let (offset, len) = (Bytes(asked.answer.offset), asked.length);
+        let request =
+            StatusRequest { answer: asked.answer, offset, len, one, contexts: &self.terms.contexts };
+        self.disk().block_status(&request, &mut output.bytes);
     }
 }
 

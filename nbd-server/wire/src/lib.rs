@@ -9,6 +9,7 @@ mod answer;
 mod bytes;
 mod chunk;
 mod client;
+mod context;
 mod error;
 mod flags;
 mod headers;

@@ -1,12 +1,13 @@
 //! The server's half of the handshake, a machine that is fed bytes.
 
-use crate::TransmissionFlags;
+mod answers;
+
 use crate::bytes::{Fields, Put, wire_length};
 use crate::headers::{Headers, Terms};
 use crate::option::{
-    ExportInfo, FIXED_NEWSTYLE, INFO_BLOCK_SIZE, INFO_EXPORT, INFO_NAME, InfoRequest, MAX_OPTION_LENGTH,
-    NBD_MAGIC, NO_ZEROES, OPT_ABORT, OPT_EXPORT_NAME, OPT_GO, OPT_INFO, OPT_LIST, OPT_STRUCTURED_REPLY,
-    OPTION_MAGIC, OptionError, REP_ACK, REP_INFO, REP_SERVER, parse_name, put_reply,
+    ExportInfo, FIXED_NEWSTYLE, MAX_OPTION_LENGTH, NBD_MAGIC, NO_ZEROES, OPT_ABORT, OPT_EXPORT_NAME, OPT_GO,
+    OPT_INFO, OPT_LIST, OPT_LIST_META_CONTEXT, OPT_SET_META_CONTEXT, OPT_STRUCTURED_REPLY, OPTION_MAGIC,
+    OptionError, REP_ACK, parse_name, put_reply,
 };
 
 /// The exports a handshake may choose from.
@@ -19,6 +20,11 @@ pub trait Exports {
 
     /// All names, for `NBD_OPT_LIST`.
     fn names(&self) -> Vec<String>;
+
+    /// The metadata contexts that every export has. A context's index is its ID.
+    fn contexts(&self) -> &[&str] {
+        &[]
+    }
 }
 
 /// An export that was found under a name.
@@ -94,6 +100,8 @@ pub struct ServerHandshake {
     state: State,
     no_zeroes: bool,
     headers: Headers,
+    /// The contexts that were selected last, and for which export.
+    contexts: Option<(String, Vec<u32>)>,
 }
 
 impl Default for ServerHandshake {
@@ -106,7 +114,7 @@ impl ServerHandshake {
     /// A handshake that waits for the client's flags.
     #[must_use]
     pub const fn new() -> Self {
-        Self { state: State::ClientFlags, no_zeroes: false, headers: Headers::Simple }
+        Self { state: State::ClientFlags, no_zeroes: false, headers: Headers::Simple, contexts: None }
     }
 
     /// Appends what the server says first (proto.md, "Newstyle negotiation").
@@ -196,11 +204,21 @@ impl ServerHandshake {
         }
         let known = matches!(
             option,
-            OPT_EXPORT_NAME | OPT_ABORT | OPT_LIST | OPT_INFO | OPT_GO | OPT_STRUCTURED_REPLY
+            OPT_EXPORT_NAME
+                | OPT_ABORT
+                | OPT_LIST
+                | OPT_INFO
+                | OPT_GO
+                | OPT_STRUCTURED_REPLY
+                | OPT_LIST_META_CONTEXT
+                | OPT_SET_META_CONTEXT
         );
         if !known || length > MAX_OPTION_LENGTH {
             if option == OPT_EXPORT_NAME {
                 return Err(ServerHandshakeError::BadName { length });
+            }
+            if option == OPT_SET_META_CONTEXT {
+                self.contexts = None;
             }
             *fields = ahead;
             let error = if known { OptionError::TooBig } else { OptionError::Unsupported };
@@ -218,11 +236,17 @@ impl ServerHandshake {
                 Ok(Some(Outcome::Aborted))
             }
             OPT_LIST => {
-                list(payload, exports, output);
+                answers::list(payload, exports, output);
                 Ok(Some(Outcome::More))
             }
             OPT_STRUCTURED_REPLY => {
                 self.structured_reply(payload, output);
+                Ok(Some(Outcome::More))
+            }
+            OPT_LIST_META_CONTEXT | OPT_SET_META_CONTEXT => {
+                if let Err(error) = self.meta_context(option, payload, exports, output) {
+                    put_reply(output, option, error.value(), &[]);
+                }
                 Ok(Some(Outcome::More))
             }
             _ => Ok(Some(self.info(option, payload, exports, output))),
@@ -247,79 +271,6 @@ impl ServerHandshake {
         if !self.no_zeroes {
             output.extend_from_slice(&[0; 124]);
         }
-        Ok(Outcome::Transmission(found, self.terms()))
+        Ok(self.enter(found))
     }
-
-    /// The export of a name, with the flags that depend on what was negotiated.
-    fn find<X: Exports>(&self, name: &str, exports: &X) -> Option<Found<X::Export>> {
-        let mut found = exports.find(name)?;
-        if self.headers != Headers::Simple {
-            found.info.flags = found.info.flags | TransmissionFlags::SEND_DF;
-        }
-        Some(found)
-    }
-
-    fn terms(&self) -> Terms {
-        Terms { headers: self.headers, contexts: Vec::new() }
-    }
-
-    fn structured_reply(&mut self, payload: &[u8], output: &mut Vec<u8>) {
-        if !payload.is_empty() {
-            return put_reply(output, OPT_STRUCTURED_REPLY, OptionError::Invalid.value(), &[]);
-        }
-        self.headers = Headers::Structured;
-        put_reply(output, OPT_STRUCTURED_REPLY, REP_ACK, &[]);
-    }
-
-    /// `NBD_OPT_INFO` and `NBD_OPT_GO` differ only in what comes after the acknowledgement.
-    fn info<X: Exports>(
-        &self,
-        option: u32,
-        payload: &[u8],
-        exports: &X,
-        output: &mut Vec<u8>,
-    ) -> Outcome<X::Export> {
-        let Some(request) = InfoRequest::parse(payload) else {
-            put_reply(output, option, OptionError::Invalid.value(), &[]);
-            return Outcome::More;
-        };
-        let Some(found) = self.find(request.name, exports) else {
-            put_reply(output, option, OptionError::UnknownExport.value(), &[]);
-            return Outcome::More;
-        };
-        let mut entry = Vec::new();
-        entry.put_u16(INFO_EXPORT);
-        entry.put_u64(found.info.size);
-        entry.put_u16(found.info.flags.0);
-        put_reply(output, option, REP_INFO, &entry);
-        if request.wants(INFO_NAME) {
-            entry.clear();
-            entry.put_u16(INFO_NAME);
-            entry.extend_from_slice(found.name.as_bytes());
-            put_reply(output, option, REP_INFO, &entry);
-        }
-        if let Some(sizes) = found.info.block_sizes.filter(|_| request.wants(INFO_BLOCK_SIZE)) {
-            entry.clear();
-            entry.put_u16(INFO_BLOCK_SIZE);
-            entry.put_u32(sizes.minimum);
-            entry.put_u32(sizes.preferred);
-            entry.put_u32(sizes.maximum);
-            put_reply(output, option, REP_INFO, &entry);
-        }
-        put_reply(output, option, REP_ACK, &[]);
-        if option == OPT_GO { Outcome::Transmission(found, self.terms()) } else { Outcome::More }
-    }
-}
-
-fn list<X: Exports>(payload: &[u8], exports: &X, output: &mut Vec<u8>) {
-    if !payload.is_empty() {
-        return put_reply(output, OPT_LIST, OptionError::Invalid.value(), &[]);
-    }
-    for name in exports.names() {
-        let mut entry = Vec::with_capacity(4 + name.len());
-        entry.put_u32(wire_length(name.len()));
-        entry.extend_from_slice(name.as_bytes());
-        put_reply(output, OPT_LIST, REP_SERVER, &entry);
-    }
-    put_reply(output, OPT_LIST, REP_ACK, &[]);
 }

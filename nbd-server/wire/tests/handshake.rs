@@ -30,6 +30,10 @@ impl Exports for Two {
     fn names(&self) -> Vec<String> {
         vec!["disk".to_owned(), "twö".to_owned()]
     }
+
+    fn contexts(&self) -> &[&str] {
+        &["base:allocation", "x-test:a", "x-test:b"]
+    }
 }
 
 type Served = (Vec<u8>, Result<Outcome<u8>, ServerHandshakeError>, usize);

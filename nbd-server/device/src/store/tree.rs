@@ -2,6 +2,7 @@
 //!
 //! Offsets here are bytes from the start of the subtree in hand, and ranges always lie inside it.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::Piece;
@@ -114,6 +115,26 @@ pub(super) fn visit(
                 visit(inner.slots[part.child].as_ref(), height - 1, part.start, part.len, show);
             }
         }
+    }
+}
+
+/// Tells what is allocated in the `len` bytes from `start` on, as far as `show` wants to know. A subtree that is
+/// allocated as a whole is one piece.
+pub(super) fn extents(
+    slot: Option<&Slot>,
+    height: u32,
+    start: u64,
+    len: u64,
+    show: &mut impl FnMut(bool, Bytes) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    match slot {
+        Some(Slot::Inner(inner)) if inner.allocated < 1 << (FAN_OUT_BITS * height) => {
+            for part in parts(height, start, start + len) {
+                extents(inner.slots[part.child].as_ref(), height - 1, part.start, part.len, show)?;
+            }
+            ControlFlow::Continue(())
+        }
+        slot => show(slot.is_some(), Bytes(len)),
     }
 }
 

@@ -1,0 +1,102 @@
+//! What `NBD_CMD_BLOCK_STATUS` tells of a disk. Asking changes nothing: it is counted nowhere and no fault sees it.
+
+use std::ops::ControlFlow;
+
+use brim_device::fault::{Entry, Op};
+use brim_device::{Bytes, Store};
+use nbd_wire::{Answer, ErrorCode, StatusAnswer};
+
+use super::execute::check_range;
+use super::{Disk, Refusal};
+use crate::lock;
+
+/// The metadata contexts of every export, in the order of their IDs.
+pub(crate) const CONTEXTS: [&str; 2] = ["base:allocation", "brim:state"];
+
+/// More extents than this are left for the next request. "A server SHOULD NOT send more than 2^20" (proto.md,
+/// "Structured reply types"); this many are half a megabyte.
+const EXTENTS_MAX: u32 = 1 << 16;
+
+/// `NBD_STATE_HOLE` and `NBD_STATE_ZERO` (proto.md, "`base:allocation` metadata context").
+const HOLE_AND_ZERO: u32 = 1 << 0 | 1 << 1;
+
+/// Bits of `brim:state`; docs/nbd.md describes them.
+const ALLOCATED: u32 = 1 << 0;
+const FAULT_MAY_FIRE: u32 = 1 << 2;
+
+/// A query for the status of a range.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StatusRequest<'a> {
+    pub(crate) answer: Answer,
+    pub(crate) offset: Bytes,
+    pub(crate) len: Bytes,
+    /// One extent for each context.
+    pub(crate) one: bool,
+    /// By their index in [`CONTEXTS`].
+    pub(crate) contexts: &'a [u32],
+}
+
+/// What a context says of allocated blocks, and of others.
+struct Flags {
+    allocated: u32,
+    hole: u32,
+}
+
+impl Flags {
+    fn of(context: u32, faulty: bool) -> Self {
+        if context == 0 {
+            return Self { allocated: 0, hole: HOLE_AND_ZERO };
+        }
+        let fault = if faulty { FAULT_MAY_FIRE } else { 0 };
+        Self { allocated: ALLOCATED | fault, hole: fault }
+    }
+}
+
+impl Disk {
+    /// Answers with what the contexts say of this moment.
+    pub(crate) fn block_status(&self, request: &StatusRequest<'_>, output: &mut Vec<u8>) {
+        let state = lock(&self.shared.state);
+        let (store, faulty) = (state.store.fork(), state.faults.entries().iter().any(may_fire));
+        drop(state);
+        if let Err(refusal) = check(request, store.size()) {
+            return refusal.put(request.answer, output);
+        }
+        for (index, context) in request.contexts.iter().enumerate() {
+            let flags = Flags::of(*context, faulty);
+            let mut status = request.answer.status(*context, output);
+            fill(&mut status, request, &store, &flags);
+            status.finish(index + 1 == request.contexts.len());
+        }
+    }
+}
+
+fn check(request: &StatusRequest<'_>, size: Bytes) -> Result<(), Refusal> {
+    if request.contexts.is_empty() {
+        return Err(Refusal::new(ErrorCode::Einval, "no metadata context was selected"));
+    }
+    // An extent "has a non-zero length", so that there is nothing to say of no bytes.
+    if request.len == Bytes::ZERO {
+        return Err(Refusal::new(ErrorCode::Einval, "the range is empty"));
+    }
+    check_range(request.offset, request.len, size, ErrorCode::Einval)
+}
+
+fn fill(status: &mut StatusAnswer<'_>, request: &StatusRequest<'_>, store: &Store, flags: &Flags) {
+    let most = if request.one { 1 } else { EXTENTS_MAX };
+    let told = store.extents(request.offset, request.len, |allocated, len| {
+        let flags = if allocated { flags.allocated } else { flags.hole };
+        if status.count() == most && status.is_new(flags) {
+            return ControlFlow::Break(());
+        }
+        status.extent(len.0, flags);
+        ControlFlow::Continue(())
+    });
+    assert!(told.is_ok(), "a checked range ends past its store: {told:?}");
+}
+
+/// Whether a row of the fault table could still act on a request to a range. Rows have no ranges of their own, so that
+/// it can do so anywhere or nowhere.
+fn may_fire(entry: &Entry) -> bool {
+    let when = &entry.row.when;
+    when.op != Some(Op::Flush) && !entry.open && when.nth.is_none_or(|nth| nth > entry.matches)
+}
