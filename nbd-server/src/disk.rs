@@ -73,6 +73,8 @@ pub(crate) struct How {
     pub(crate) answer: Answer,
     /// What is read may come in several chunks.
     pub(crate) fragment: bool,
+    /// What is zeroed has to stay allocated.
+    pub(crate) no_hole: bool,
 }
 
 impl Disk {

@@ -25,6 +25,15 @@ pub enum ExportError {
     },
 }
 
+/// How a disk is offered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ExportOptions {
+    /// Writes, trims and zeroes are refused with `EPERM`. The disk may still change by other exports of it.
+    pub read_only: bool,
+    /// Clients are told that it behaves like a rotational medium. It runs no slower for that.
+    pub rotational: bool,
+}
+
 /// What every export can do. One store is behind all connections, so that a flush on any covers what was answered on
 /// all, which is what `NBD_FLAG_CAN_MULTI_CONN` promises (proto.md, "Transmission flags").
 const FLAGS: TransmissionFlags = TransmissionFlags(
@@ -33,7 +42,16 @@ const FLAGS: TransmissionFlags = TransmissionFlags(
         | TransmissionFlags::SEND_FUA.0
         | TransmissionFlags::SEND_TRIM.0
         | TransmissionFlags::SEND_WRITE_ZEROES.0
-        | TransmissionFlags::CAN_MULTI_CONN.0,
+        | TransmissionFlags::CAN_MULTI_CONN.0
+        | TransmissionFlags::SEND_CACHE.0
+        | TransmissionFlags::SEND_FAST_ZERO.0,
+);
+
+/// What a read-only export has no use for.
+const CHANGES: TransmissionFlags = TransmissionFlags(
+    TransmissionFlags::SEND_TRIM.0
+        | TransmissionFlags::SEND_WRITE_ZEROES.0
+        | TransmissionFlags::SEND_FAST_ZERO.0,
 );
 
 /// Any byte may be asked for; 32 MiB is what clients that do not ask for sizes keep to as well (proto.md, "Size
@@ -44,6 +62,20 @@ const BLOCK_SIZES: BlockSizes = BlockSizes { minimum: 1, preferred: 4096, maximu
 #[derive(Clone, Debug)]
 pub(crate) struct Export {
     pub(crate) disk: Disk,
+    pub(crate) options: ExportOptions,
+}
+
+impl Export {
+    fn info(&self) -> ExportInfo {
+        let mut flags = FLAGS;
+        if self.options.read_only {
+            flags = TransmissionFlags(flags.0 & !CHANGES.0) | TransmissionFlags::READ_ONLY;
+        }
+        if self.options.rotational {
+            flags = flags | TransmissionFlags::ROTATIONAL;
+        }
+        ExportInfo { size: self.disk.size().0, flags, block_sizes: Some(BLOCK_SIZES) }
+    }
 }
 
 #[derive(Debug)]
@@ -85,7 +117,7 @@ impl Exports for ExportList {
         let entry = named.or_else(|| list.first().filter(|_| name.is_empty()))?;
         let (name, export) = (entry.name.clone(), entry.export.clone());
         drop(list);
-        let info = ExportInfo { size: export.disk.size().0, flags: FLAGS, block_sizes: Some(BLOCK_SIZES) };
+        let info = export.info();
         Some(Found { export, name, info })
     }
 

@@ -15,7 +15,7 @@ mod server;
 mod socket;
 
 pub use disk::{Count, Disk, Fault, Held, Stats};
-pub use export::ExportError;
+pub use export::{ExportError, ExportOptions};
 pub use listener::{ListenError, Listener};
 pub use server::Server;
 pub use socket::Socket;

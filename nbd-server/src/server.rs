@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 
 use crate::connection::Connection;
 use crate::disk::Disk;
-use crate::export::{Export, ExportError, ExportList};
+use crate::export::{Export, ExportError, ExportList, ExportOptions};
 use crate::listener::{Acceptor, ListenError, Listener};
 use crate::lock;
 use crate::outbox::Outbox;
@@ -36,7 +36,17 @@ impl Server {
     ///
     /// When the name is taken, or none the protocol could carry.
     pub fn add_export(&self, name: &str, disk: Disk) -> Result<(), ExportError> {
-        self.exports.add(name, Export { disk })
+        self.add_export_with(name, disk, ExportOptions::default())
+    }
+
+    /// Offers `disk` as `name`, as [`Server::add_export`], with options. A disk may be exported under several names, and
+    /// differently under each.
+    ///
+    /// # Errors
+    ///
+    /// When the name is taken, or none the protocol could carry.
+    pub fn add_export_with(&self, name: &str, disk: Disk, options: ExportOptions) -> Result<(), ExportError> {
+        self.exports.add(name, Export { disk, options })
     }
 
     /// Stops offering `name` and answers its disk. Connections that have it keep it.

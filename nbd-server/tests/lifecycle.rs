@@ -27,7 +27,7 @@ fn raw(server: &Server) -> UnixStream {
     stream.write_all(b"\0\0\0\x03IHAVEOPT\0\0\0\x01\0\0\0\x04disk").unwrap();
     let mut told = [0; 10];
     stream.read_exact(&mut told).unwrap();
-    assert_eq!(told, [0, 0, 0, 0, 0, 0x10, 0, 0, 0x01, 0x6d]);
+    assert_eq!(told, [0, 0, 0, 0, 0, 0x10, 0, 0, 0x0d, 0x6d]);
     stream
 }
 
@@ -105,7 +105,7 @@ fn unknown_commands_and_flags_are_answered_in_step() {
     let mut stream = raw(&server);
     let batch = [
         request(Command::Other(99), 0, 1, 7),
-        request(Command::Cache, 0, 2, 4096),
+        request(Command::Cache, 1 << 4, 2, 4096),
         request(Command::Read, 1 << 9, 3, 4),
         request(Command::Write, 1 << 9, 4, 5),
         b"12345".to_vec(),

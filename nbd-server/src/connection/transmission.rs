@@ -141,16 +141,26 @@ impl Transmission {
             Command::Flush => Op::Flush,
             Command::Trim => Op::Trim,
             Command::WriteZeroes => Op::Zeroes,
+            Command::Cache => {
+                return self.disk().cache(asked.answer, asked.length, &mut output.bytes);
+            }
             Command::BlockStatus => return self.block_status(asked, output),
             _ => return refuse(ErrorCode::Einval, "the server does not know the command", output),
         };
+        // "It SHOULD return NBD_EPERM if it receives a write or trim request on a read-only export" (proto.md, "Error
+        // values"), and for zeroes the same.
+        if self.export.options.read_only && matches!(op, Op::Write | Op::Trim | Op::Zeroes) {
+            return refuse(ErrorCode::Eperm, "the export is read-only", output);
+        }
         // "For a flush request, length and offset are reserved, and MUST be set to all-zero" is for clients; a server
         // has no use for them.
         let (offset, len) = match op {
             Op::Flush => (Bytes::ZERO, Bytes::ZERO),
             _ => (Bytes(asked.answer.offset), asked.length),
         };
-        let how = How { answer: asked.answer, fragment: !asked.flags.contains(CommandFlags::DF) };
+        let fragment = !asked.flags.contains(CommandFlags::DF);
+        let no_hole = asked.flags.contains(CommandFlags::NO_HOLE);
+        let how = How { answer: asked.answer, fragment, no_hole };
         let incoming = Incoming { request: fault::Request { op, offset, len }, data, how };
         self.export.disk.submit(&incoming, outbox, &mut output.bytes);
     }

@@ -1,5 +1,7 @@
 //! One request against the store, and its reply as bytes.
 
+use std::ops::ControlFlow;
+
 use brim_device::fault::{Op, Request};
 use brim_device::{AccessError, Bytes, Piece, Store};
 use nbd_wire::{CHUNK_DATA_MAX, ErrorCode, Headers};
@@ -79,6 +81,7 @@ pub(super) fn run(store: &mut Store, incoming: &Incoming<'_>, output: &mut Vec<u
         // FUA asks for nothing more.
         Op::Flush => Ok(()),
         Op::Trim => store.trim(offset, len),
+        Op::Zeroes if incoming.how.no_hole && len <= PAYLOAD_MAX => write_zeroes(store, offset, len),
         Op::Zeroes => store.zero(offset, len),
     };
     match done {
@@ -86,6 +89,24 @@ pub(super) fn run(store: &mut Store, incoming: &Incoming<'_>, output: &mut Vec<u
         Err(AccessError::PastEnd { .. }) => shrunk(incoming, store.size()).put(incoming.how.answer, output),
         Err(_) => Refusal::new(ErrorCode::Eio, "the store refused").put(incoming.how.answer, output),
     }
+}
+
+/// Zeroes a range whose blocks have to be there afterwards (`NBD_CMD_FLAG_NO_HOLE`). A range that is longer than a
+/// payload may be is freed all the same: no request of a few bytes shall take more memory than one that carries data,
+/// and nothing but memory can run out when the blocks are written again.
+fn write_zeroes(store: &mut Store, offset: Bytes, len: Bytes) -> Result<(), AccessError> {
+    const STEP: usize = 64 << 10;
+    static ZEROES: [u8; STEP] = [0; STEP];
+    // Before anything is done: none of the range may leave the disk.
+    store.extents(offset, len, |_, _| ControlFlow::Break(()))?;
+    let (mut at, mut left) = (offset.0, len.to_len().unwrap_or(0));
+    while left > 0 {
+        let here = left.min(STEP);
+        store.write(Bytes(at), &ZEROES[..here])?;
+        at += Bytes::of_len(here).0;
+        left -= here;
+    }
+    Ok(())
 }
 
 /// Executes a read and appends its reply with the data.

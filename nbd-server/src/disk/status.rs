@@ -1,4 +1,4 @@
-//! What `NBD_CMD_BLOCK_STATUS` tells of a disk. Asking changes nothing: it is counted nowhere and no fault sees it.
+//! What `NBD_CMD_BLOCK_STATUS` and `NBD_CMD_CACHE` tell of a disk. Asking changes nothing: it is counted nowhere and no fault sees it.
 
 use std::ops::ControlFlow;
 
@@ -66,6 +66,14 @@ impl Disk {
             let mut status = request.answer.status(*context, output);
             fill(&mut status, request, &store, &flags);
             status.finish(index + 1 == request.contexts.len());
+        }
+    }
+
+    /// Answers `NBD_CMD_CACHE`: everything is in memory already, so that only the range can be wrong.
+    pub(crate) fn cache(&self, answer: Answer, len: Bytes, output: &mut Vec<u8>) {
+        match check_range(Bytes(answer.offset), len, self.size(), ErrorCode::Einval) {
+            Ok(()) => answer.done(output),
+            Err(refusal) => refusal.put(answer, output),
         }
     }
 }

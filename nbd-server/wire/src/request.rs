@@ -268,9 +268,9 @@ fn check(command: Command, flags: CommandFlags, headers: Headers) -> Result<(), 
         Command::WriteZeroes => CommandFlags::FUA | CommandFlags::NO_HOLE | CommandFlags::FAST_ZERO,
         Command::Read if chunks => CommandFlags::FUA | CommandFlags::DF,
         Command::BlockStatus if chunks => CommandFlags::FUA | CommandFlags::REQ_ONE,
-        Command::Read | Command::Write | Command::Flush | Command::Trim => CommandFlags::FUA,
+        Command::Read | Command::Write | Command::Flush | Command::Trim | Command::Cache => CommandFlags::FUA,
         Command::Disconnect => return Ok(()),
-        Command::Cache | Command::BlockStatus | Command::Other(_) => return Err(ErrorCode::Einval),
+        Command::BlockStatus | Command::Other(_) => return Err(ErrorCode::Einval),
     };
     if known.contains(flags) { Ok(()) } else { Err(ErrorCode::Einval) }
 }

@@ -77,7 +77,7 @@ fn unknown_commands_and_flags_are_invalid() {
         }
     }
     assert!(check(Command::Disconnect, 0));
-    assert!(!check(Command::Cache, 0));
+    assert!(check(Command::Cache, 0) && !check(Command::Cache, CommandFlags::NO_HOLE.0));
     assert!(!check(Command::Other(7), 0));
 }
 
