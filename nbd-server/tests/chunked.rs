@@ -14,7 +14,7 @@ use nbd_wire::{Command, CommandFlags, ErrorCode, Headers};
 use proptest::prelude::*;
 
 const LIMIT: Duration = Duration::from_secs(30);
-const CHUNKED: [Headers; 1] = [Headers::Structured];
+const CHUNKED: [Headers; 2] = [Headers::Structured, Headers::Extended];
 const NONE: CommandFlags = CommandFlags::NONE;
 
 fn serve(size: u64) -> (Server, Disk) {

@@ -55,7 +55,7 @@ fn a_rotational_export_says_so() {
 #[test]
 fn caching_does_nothing_within_the_disk() {
     let (server, disk) = serve(ExportOptions::default());
-    for headers in [Headers::Simple, Headers::Structured] {
+    for headers in [Headers::Simple, Headers::Structured, Headers::Extended] {
         let mut client = Chunked::connect(&server, headers, &[]);
         assert_eq!(client.flags & TransmissionFlags::SEND_CACHE.0, TransmissionFlags::SEND_CACHE.0);
         for (offset, length, code) in [

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use brim_device::Bytes;
 use brim_device::fault::{self, Op};
-use nbd_wire::{Answer, Command, CommandFlags, ErrorCode, Terms};
+use nbd_wire::{Answer, Command, CommandFlags, ErrorCode, StatusQuery, Terms};
 
 use super::asked::Asked;
 use super::input::{INPUT_LEN, Input};
@@ -144,7 +144,7 @@ impl Transmission {
             Command::Cache => {
                 return self.disk().cache(asked.answer, asked.length, &mut output.bytes);
             }
-            Command::BlockStatus => return self.block_status(asked, output),
+            Command::BlockStatus => return self.block_status(asked, data, output),
             _ => return refuse(ErrorCode::Einval, "the server does not know the command", output),
         };
         // "It SHOULD return NBD_EPERM if it receives a write or trim request on a read-only export" (proto.md, "Error
@@ -165,13 +165,33 @@ impl Transmission {
         self.export.disk.submit(&incoming, outbox, &mut output.bytes);
     }
 
-    fn block_status(&self, asked: &Asked, output: &mut Output) {
+    fn block_status(&self, asked: &Asked, data: &[u8], output: &mut Output) {
+        let query = if asked.flags.contains(CommandFlags::PAYLOAD_LEN) {
+            pick(data, &self.terms.contexts)
+        } else {
+            Some(StatusQuery { length: asked.length.0, contexts: self.terms.contexts.clone() })
+        };
+        let Some(StatusQuery { length, contexts }) = query else {
+            let why = "the payload does not pick contexts that were selected";
+            return Refusal::new(ErrorCode::Einval, why).put(asked.answer, &mut output.bytes);
+        };
+        let (len, contexts) = (Bytes(length), &contexts);
         let one = asked.flags.contains(CommandFlags::REQ_ONE);
-        let (offset, len) = (Bytes(asked.answer.offset), asked.length);
-        let request =
-            StatusRequest { answer: asked.answer, offset, len, one, contexts: &self.terms.contexts };
+        let offset = Bytes(asked.answer.offset);
+        let request = StatusRequest { answer: asked.answer, offset, len, one, contexts };
         self.disk().block_status(&request, &mut output.bytes);
     }
+}
+
+/// What the payload of a query for block status asks for; `None` when it is malformed, or has "duplicate or unknown
+/// metacontext ids" (proto.md of extension-ext-header, "`NBD_CMD_BLOCK_STATUS`").
+fn pick(payload: &[u8], selected: &[u32]) -> Option<StatusQuery> {
+    // Longer than that it names one of them twice, or another.
+    let longest = 8 + 4 * selected.len();
+    let query = StatusQuery::parse(Some(payload).filter(|payload| payload.len() <= longest)?)?;
+    let once = |(index, id): (usize, &u32)| selected.contains(id) && !query.contexts[..index].contains(id);
+    let all = query.contexts.iter().enumerate().all(once);
+    all.then_some(query)
 }
 
 impl Large {

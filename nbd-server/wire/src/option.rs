@@ -24,6 +24,8 @@ pub(crate) const OPT_GO: u32 = 7;
 pub(crate) const OPT_STRUCTURED_REPLY: u32 = 8;
 pub(crate) const OPT_LIST_META_CONTEXT: u32 = 9;
 pub(crate) const OPT_SET_META_CONTEXT: u32 = 10;
+/// proto.md of extension-ext-header, "Option types".
+pub(crate) const OPT_EXTENDED_HEADERS: u32 = 11;
 
 // proto.md, "Option reply types".
 pub(crate) const REP_ACK: u32 = 1;
@@ -76,6 +78,9 @@ pub enum OptionError {
     /// `NBD_REP_ERR_TOO_BIG`.
     #[error("the option is too large for the server")]
     TooBig,
+    /// `NBD_REP_ERR_EXT_HEADER_REQD` (proto.md of extension-ext-header).
+    #[error("the server wants extended headers")]
+    ExtendedHeadersRequired,
     /// A number that this crate has no name for.
     #[error("the server answered with error reply {0:#010x}")]
     Other(u32),
@@ -94,6 +99,7 @@ impl OptionError {
             Self::Shutdown => 7,
             Self::BlockSizeRequired => 8,
             Self::TooBig => 9,
+            Self::ExtendedHeadersRequired => 10,
             Self::Other(value) => value,
         };
         REP_FLAG_ERROR | number
@@ -110,6 +116,7 @@ impl OptionError {
             7 => Self::Shutdown,
             8 => Self::BlockSizeRequired,
             9 => Self::TooBig,
+            10 => Self::ExtendedHeadersRequired,
             _ => Self::Other(value),
         }
     }

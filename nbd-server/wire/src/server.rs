@@ -5,9 +5,9 @@ mod answers;
 use crate::bytes::{Fields, Put, wire_length};
 use crate::headers::{Headers, Terms};
 use crate::option::{
-    ExportInfo, FIXED_NEWSTYLE, MAX_OPTION_LENGTH, NBD_MAGIC, NO_ZEROES, OPT_ABORT, OPT_EXPORT_NAME, OPT_GO,
-    OPT_INFO, OPT_LIST, OPT_LIST_META_CONTEXT, OPT_SET_META_CONTEXT, OPT_STRUCTURED_REPLY, OPTION_MAGIC,
-    OptionError, REP_ACK, parse_name, put_reply,
+    ExportInfo, FIXED_NEWSTYLE, MAX_OPTION_LENGTH, NBD_MAGIC, NO_ZEROES, OPT_ABORT, OPT_EXPORT_NAME,
+    OPT_EXTENDED_HEADERS, OPT_GO, OPT_INFO, OPT_LIST, OPT_LIST_META_CONTEXT, OPT_SET_META_CONTEXT,
+    OPT_STRUCTURED_REPLY, OPTION_MAGIC, OptionError, REP_ACK, parse_name, put_reply,
 };
 
 /// The exports a handshake may choose from.
@@ -71,6 +71,9 @@ pub enum ServerHandshakeError {
         /// As it was asked for.
         name: String,
     },
+    /// "Once extended headers are successfully requested, a client MUST NOT use `NBD_OPT_EXPORT_NAME`."
+    #[error("the client wants an export in the old way after it agreed to extended headers")]
+    ExportNameAfterExtendedHeaders,
     /// `NBD_OPT_EXPORT_NAME` has no error reply.
     #[error("the client wants an export whose name of {length} bytes is no name")]
     BadName {
@@ -212,6 +215,7 @@ impl ServerHandshake {
                 | OPT_STRUCTURED_REPLY
                 | OPT_LIST_META_CONTEXT
                 | OPT_SET_META_CONTEXT
+                | OPT_EXTENDED_HEADERS
         );
         if !known || length > MAX_OPTION_LENGTH {
             if option == OPT_EXPORT_NAME {
@@ -239,8 +243,9 @@ impl ServerHandshake {
                 answers::list(payload, exports, output);
                 Ok(Some(Outcome::More))
             }
-            OPT_STRUCTURED_REPLY => {
-                self.structured_reply(payload, output);
+            OPT_STRUCTURED_REPLY | OPT_EXTENDED_HEADERS => {
+                let answer = self.use_headers(option, payload);
+                put_reply(output, option, answer.map_or_else(OptionError::value, |()| REP_ACK), &[]);
                 Ok(Some(Outcome::More))
             }
             OPT_LIST_META_CONTEXT | OPT_SET_META_CONTEXT => {
@@ -260,6 +265,9 @@ impl ServerHandshake {
         exports: &X,
         output: &mut Vec<u8>,
     ) -> Result<Outcome<X::Export>, ServerHandshakeError> {
+        if self.headers == Headers::Extended {
+            return Err(ServerHandshakeError::ExportNameAfterExtendedHeaders);
+        }
         let Some(name) = parse_name(payload) else {
             return Err(ServerHandshakeError::BadName { length: wire_length(payload.len()) });
         };

@@ -230,7 +230,10 @@ fn payloads_and_flags_of_extended_requests() {
     let check =
         |command, flags| ExtendedRequest { command, flags, cookie: 0, offset: 0, length: 1 }.check().is_ok();
     let payload = CommandFlags::PAYLOAD_LEN;
-    assert!(check(Command::Write, payload) && !check(Command::Write, CommandFlags::NONE));
+    assert!(check(Command::Write, payload) && check(Command::Write, CommandFlags::NONE));
+    let (command, flags) = (Command::Write, CommandFlags::NONE);
+    let bare = ExtendedRequest { command, flags, cookie: 0, offset: 0, length: 9 };
+    assert_eq!(bare.payload_length(), 9, "as QEMU sends it");
     assert!(check(Command::BlockStatus, CommandFlags::REQ_ONE));
     assert!(check(Command::BlockStatus, payload | CommandFlags::REQ_ONE));
     assert!(check(Command::Read, CommandFlags::DF) && !check(Command::Write, payload | CommandFlags::DF));

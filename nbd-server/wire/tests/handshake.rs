@@ -173,6 +173,30 @@ fn structured_replies_are_agreed_upon_and_show_in_the_flags() {
     assert_eq!(output, [&reply(8, ERR_INVALID, b""), &INFO_EXPORT[2..]].concat());
 }
 
+/// proto.md of extension-ext-header, "Option types".
+#[test]
+fn extended_headers_take_precedence_over_structured_replies() {
+    let set = option(10, b"\0\0\0\x04disk\0\0\0\x01\0\0\0\x08x-test:b");
+    let go = option(7, &go_payload("disk", &[]));
+    let input = [client_flags(3), option(11, b"x"), option(8, b""), option(11, b""), option(8, b"")].concat();
+    let (output, outcome, _) = serve(&[input, set, go.clone()].concat());
+    let refused =
+        [reply(11, ERR_INVALID, b""), reply(8, 1, b""), reply(11, 1, b""), reply(8, 0x8000_000a, b"")];
+    // SEND_DF, and with contexts BLOCK_STATUS_PAYLOAD.
+    let flags = &INFO_EXPORT[..10];
+    let told = [reply(10, 4, b"\0\0\0\x02x-test:b"), reply(10, 1, b"")].concat();
+    let info = reply(7, 3, &[flags, &[0x11, 0xed]].concat());
+    assert_eq!(output, [refused.concat(), told, info, reply(7, 1, b"")].concat());
+    let Ok(Outcome::Transmission(_, terms)) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(terms, Terms { headers: Headers::Extended, contexts: vec![2] });
+
+    let (output, ..) = serve(&[client_flags(3), option(11, b""), go].concat());
+    let info = reply(7, 3, &[flags, &[0x01, 0xed]].concat());
+    assert_eq!(output, [reply(11, 1, b""), info, reply(7, 1, b"")].concat());
+    let (_, outcome, _) = serve(&[client_flags(3), option(11, b""), option(1, b"disk")].concat());
+    assert_eq!(outcome, Err(ServerHandshakeError::ExportNameAfterExtendedHeaders));
+}
+
 #[test]
 fn an_unknown_option_is_skipped_and_refused() {
     let unknown = option(0xfeed, &[9; 50]);

@@ -6,8 +6,8 @@ use crate::bytes::{Put, wire_length};
 use crate::context::ContextRequest;
 use crate::headers::{Headers, Terms};
 use crate::option::{
-    INFO_BLOCK_SIZE, INFO_EXPORT, INFO_NAME, InfoRequest, OPT_GO, OPT_LIST, OPT_SET_META_CONTEXT,
-    OPT_STRUCTURED_REPLY, OptionError, REP_ACK, REP_INFO, REP_META_CONTEXT, REP_SERVER, put_reply,
+    INFO_BLOCK_SIZE, INFO_EXPORT, INFO_NAME, InfoRequest, OPT_EXTENDED_HEADERS, OPT_GO, OPT_LIST,
+    OPT_SET_META_CONTEXT, OptionError, REP_ACK, REP_INFO, REP_META_CONTEXT, REP_SERVER, put_reply,
 };
 
 impl ServerHandshake {
@@ -16,6 +16,11 @@ impl ServerHandshake {
         let mut found = exports.find(name)?;
         if self.headers != Headers::Simple {
             found.info.flags = found.info.flags | TransmissionFlags::SEND_DF;
+        }
+        // "Servers … SHOULD NOT advertise this bit in response to NBD_OPT_GO if the client does not negotiate
+        // metacontexts."
+        if self.headers == Headers::Extended && !self.contexts_of(&found.name).is_empty() {
+            found.info.flags = found.info.flags | TransmissionFlags::BLOCK_STATUS_PAYLOAD;
         }
         Some(found)
     }
@@ -68,12 +73,21 @@ impl ServerHandshake {
         Ok(())
     }
 
-    pub(super) fn structured_reply(&mut self, payload: &[u8], output: &mut Vec<u8>) {
+    /// Takes chunked replies, or extended headers, for the transmission phase.
+    pub(super) fn use_headers(&mut self, option: u32, payload: &[u8]) -> Result<(), OptionError> {
         if !payload.is_empty() {
-            return put_reply(output, OPT_STRUCTURED_REPLY, OptionError::Invalid.value(), &[]);
+            return Err(OptionError::Invalid);
         }
-        self.headers = Headers::Structured;
-        put_reply(output, OPT_STRUCTURED_REPLY, REP_ACK, &[]);
+        if option == OPT_EXTENDED_HEADERS {
+            self.headers = Headers::Extended;
+        } else if self.headers == Headers::Extended {
+            // "The client has already successfully negotiated extended headers, which takes precedence over this
+            // option."
+            return Err(OptionError::ExtendedHeadersRequired);
+        } else {
+            self.headers = Headers::Structured;
+        }
+        Ok(())
     }
 
     /// `NBD_OPT_INFO` and `NBD_OPT_GO` differ only in what comes after the acknowledgement.
