@@ -5,6 +5,9 @@
     reason = "a test without the test harness: clippy does not see that it is one"
 )]
 
+#[path = "interop/sparse.rs"]
+mod sparse;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, ExitCode, Output};
@@ -69,7 +72,7 @@ fn main() -> ExitCode {
     let required = std::env::var_os("BRIM_TEST_REQUIRE").is_some_and(|value| value == "1");
     let mut trials = Vec::new();
     for (family_name, family) in [("unix", Family::Unix), ("tcp", Family::Tcp)] {
-        for (tool, what, check) in CHECKS {
+        for (tool, what, check) in CHECKS.into_iter().chain(sparse::CHECKS) {
             let name = format!("{tool}::{what}::{family_name}");
             let trial = Trial::test(name, move || check(&Rig::new(family)));
             trials.push(if required || installed(tool) {

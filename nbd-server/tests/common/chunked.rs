@@ -188,8 +188,13 @@ impl Chunked {
         };
         match header {
             ReplyHeader::Simple(simple) => {
-                let expected = self.waiting.remove(&simple.cookie).unwrap();
-                assert_ne!(expected.command, Command::Read, "a simple reply to a read");
+                let mut expected = self.waiting.remove(&simple.cookie).unwrap();
+                if expected.command == Command::Read {
+                    assert_eq!(self.headers, Headers::Simple, "a simple reply to a read");
+                    if simple.error.is_none() {
+                        self.stream.read_exact(&mut expected.answered.data).unwrap();
+                    }
+                }
                 let error = simple.error.map(|code| (code, String::new(), None));
                 self.done.insert(simple.cookie, Answered { error, ..expected.answered });
             }
