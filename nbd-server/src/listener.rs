@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{AddressFamily, sockopt};
 
 use crate::lock;
 use crate::outbox::Bell;
@@ -38,6 +39,15 @@ pub enum ListenError {
     Unix {
         /// The path asked for.
         path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A descriptor that was handed over is no listening stream socket.
+    #[error("what was handed over is not a listening UNIX or TCP socket")]
+    NotListening,
+    /// The system refuses what was handed over.
+    #[error("cannot listen on the socket that was handed over")]
+    Inherited {
         /// What the system says.
         source: io::Error,
     },
@@ -115,6 +125,26 @@ impl Acceptor {
     pub(crate) fn tcp(listener: TcpListener, door: Door) -> io::Result<Arc<Self>> {
         let address = listener.local_addr()?;
         Self::start(Bound { socket: Listening::Tcp(listener), _file: None }, Place::Tcp(address), door)
+    }
+
+    /// Listens on a socket that somebody else has bound, and whose file is theirs.
+    pub(crate) fn inherited(fd: OwnedFd, door: Door) -> Result<Arc<Self>, ListenError> {
+        let failed = |source| ListenError::Inherited { source };
+        if !sockopt::socket_acceptconn(&fd).unwrap_or(false) {
+            return Err(ListenError::NotListening);
+        }
+        let family = sockopt::socket_domain(&fd).map_err(|errno| failed(errno.into()))?;
+        if family == AddressFamily::UNIX {
+            let listener = UnixListener::from(fd);
+            let address = listener.local_addr().map_err(failed)?;
+            let path = address.as_pathname().unwrap_or(Path::new("")).to_owned();
+            let bound = Bound { socket: Listening::Unix(listener), _file: None };
+            return Self::start(bound, Place::Unix(path), door).map_err(failed);
+        }
+        if family != AddressFamily::INET && family != AddressFamily::INET6 {
+            return Err(ListenError::NotListening);
+        }
+        Self::tcp(TcpListener::from(fd), door).map_err(failed)
     }
 
     fn start(bound: Bound, place: Place, door: Door) -> io::Result<Arc<Self>> {

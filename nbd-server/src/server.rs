@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Arc, Mutex, Weak};
@@ -74,6 +75,32 @@ impl Server {
         let tcp = |source| ListenError::Tcp { address, source };
         let listener = TcpListener::bind(address).map_err(tcp)?;
         Acceptor::tcp(listener, self.door()).map(|acceptor| self.adopt(acceptor)).map_err(tcp)
+    }
+
+    /// Listens on a stream socket that is bound and listening already, as systemd hands them over. A file it has stays
+    /// when the listener goes.
+    ///
+    /// # Errors
+    ///
+    /// When it is no such socket.
+    pub fn listen_inherited(&self, socket: OwnedFd) -> Result<Listener, ListenError> {
+        Acceptor::inherited(socket, self.door()).map(|acceptor| self.adopt(acceptor))
+    }
+
+    /// Serves one client on a connected stream.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no more descriptors or threads, or the server was shut down.
+    pub fn serve(&self, stream: impl Into<Socket>) -> io::Result<()> {
+        self.door().serve(stream.into())
+    }
+
+    /// How many clients are being served.
+    #[must_use]
+    pub fn connection_count(&self) -> usize {
+        let threads = lock(&self.connections.0);
+        threads.running.iter().filter(|(_, thread)| !thread.is_finished()).count()
     }
 
     /// A connection within this process: one end of a socket pair whose other end is served.

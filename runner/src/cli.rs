@@ -129,10 +129,11 @@ pub(crate) struct Exec {
     pub(crate) command: Vec<String>,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
     /// Listen on a UNIX socket at this path
-    #[arg(long, value_name = "PATH", required_unless_present = "listen")]
+    #[arg(long, value_name = "PATH", required_unless_present_any = ["listen", "stdio", "activated"])]
     pub(crate) unix: Option<PathBuf>,
     /// Listen on TCP
     #[arg(long, value_name = "ADDR:PORT")]
@@ -143,6 +144,18 @@ pub(crate) struct Serve {
     /// The name of the export
     #[arg(long, default_value = "")]
     pub(crate) export: String,
+    /// Refuse writes, trims and zeroes
+    #[arg(long)]
+    pub(crate) read_only: bool,
+    /// Tell clients that the disk is a rotational one
+    #[arg(long)]
+    pub(crate) rotational: bool,
+    /// Serve the one client whose socket is standard input, and end with it
+    #[arg(long, conflicts_with_all = ["unix", "listen", "activated"])]
+    pub(crate) stdio: bool,
+    /// Listen on the sockets that systemd hands over, as to a unit with a socket
+    #[arg(long)]
+    pub(crate) activated: bool,
 }
 
 fn name_and_value(text: &str) -> Result<(String, String), String> {

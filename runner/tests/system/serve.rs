@@ -1,9 +1,13 @@
 //! `brim serve`, as other people's NBD clients see it.
 
 use std::io::{BufRead, BufReader};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use brim_device::Bytes;
+use nbd_server::client::Client;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::Test;
@@ -12,10 +16,16 @@ use crate::needs::Need;
 
 const CLIENTS: &[Need] = &[Need::Tool("nbdinfo"), Need::Tool("nbdcopy"), Need::Tool("qemu-io")];
 
+const ACTIVATED: &[Need] = &[Need::Tool("nbdinfo"), Need::Tool("systemd-socket-activate")];
+
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         ("serve_on_a_unix_socket", CLIENTS, unix),
         ("serve_on_tcp", CLIENTS, tcp),
+        ("serve_read_only_and_rotational", CLIENTS, read_only_and_rotational),
+        ("serve_a_client_on_stdin", &[], stdio),
+        ("serve_on_a_socket_of_systemd", ACTIVATED, activated),
+        ("serve_needs_what_it_is_told_to_use", &[], nothing_handed_over),
         ("serve_refuses_a_path_that_is_not_its_own", &[], not_its_own),
     ]
 }
@@ -104,6 +114,68 @@ fn clients(uri: &str, directory: &Path) {
             "read -P 3 1M 512",
         ],
     );
+}
+
+fn read_only_and_rotational() {
+    let served = Served::start(&["--listen", "127.0.0.1:0", "--read-only", "--rotational"]);
+    for is in ["read-only", "rotational"] {
+        assert!(Command::new("nbdinfo").args(["--is", is, &served.uri]).status().unwrap().success(), "{is}");
+    }
+    let write =
+        Command::new("qemu-io").args(["-f", "raw", &served.uri, "-c", "write 0 4k"]).output().unwrap();
+    assert!(!write.status.success(), "a write to a read-only disk");
+    served.end();
+}
+
+fn stdio() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let mut child = brim(&["serve", "--size", "1MiB", "--stdio"])
+        .stdin(OwnedFd::from(theirs.try_clone().unwrap()))
+        .stdout(OwnedFd::from(theirs))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let client = Client::connect(ours, "").unwrap();
+    client.write(Bytes(4096), b"heard").unwrap();
+    assert_eq!(client.read(Bytes(4096), Bytes(5)).unwrap(), b"heard");
+    drop(client);
+    assert_eq!(child.wait().unwrap().code(), Some(0), "it ends with its client");
+    // What is no socket is no client.
+    let lonely = brim(&["serve", "--size", "1MiB", "--stdio"]).stdin(Stdio::null()).output().unwrap();
+    assert_eq!(lonely.status.code(), Some(3));
+}
+
+fn activated() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("disk.sock");
+    let brim = brim(&["serve", "--size", "1MiB", "--activated"]);
+    let mut child = Command::new("systemd-socket-activate")
+        .args(["--listen", path.to_str().unwrap()])
+        .arg(brim.get_program())
+        .args(brim.get_args())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while !path.exists() {
+        std::thread::yield_now();
+    }
+    let uri = format!("nbd+unix:///?socket={}", path.display());
+    let told = Command::new("nbdinfo").args(["--size", &uri]).output().unwrap();
+    kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&told.stdout).trim(), "1048576");
+    assert!(path.exists(), "the socket is not ours to remove");
+    // libnbd starts servers in the same way.
+    let brim = self::brim(&["serve", "--size", "1MiB", "--activated"]);
+    let words: Vec<_> = std::iter::once(brim.get_program()).chain(brim.get_args()).collect();
+    let told = Command::new("nbdinfo").args(["--size", "--", "["]).args(words).arg("]").output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&told.stdout).trim(), "1048576");
+}
+
+fn nothing_handed_over() {
+    let output = brim(&["serve", "--size", "1MiB", "--activated"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    assert_eq!(brim(&["serve", "--size", "1MiB"]).output().unwrap().status.code(), Some(2));
 }
 
 fn not_its_own() {
