@@ -82,6 +82,19 @@ pub enum ServerHandshakeError {
     },
 }
 
+/// The options that are not answered with `NBD_REP_ERR_UNSUP`.
+const KNOWN: [u32; 9] = [
+    OPT_EXPORT_NAME,
+    OPT_ABORT,
+    OPT_LIST,
+    OPT_INFO,
+    OPT_GO,
+    OPT_STRUCTURED_REPLY,
+    OPT_LIST_META_CONTEXT,
+    OPT_SET_META_CONTEXT,
+    OPT_EXTENDED_HEADERS,
+];
+
 #[derive(Debug)]
 enum State {
     ClientFlags,
@@ -205,18 +218,7 @@ impl ServerHandshake {
         if magic != OPTION_MAGIC {
             return Err(ServerHandshakeError::OptionMagic { found: magic });
         }
-        let known = matches!(
-            option,
-            OPT_EXPORT_NAME
-                | OPT_ABORT
-                | OPT_LIST
-                | OPT_INFO
-                | OPT_GO
-                | OPT_STRUCTURED_REPLY
-                | OPT_LIST_META_CONTEXT
-                | OPT_SET_META_CONTEXT
-                | OPT_EXTENDED_HEADERS
-        );
+        let known = KNOWN.contains(&option);
         if !known || length > MAX_OPTION_LENGTH {
             if option == OPT_EXPORT_NAME {
                 return Err(ServerHandshakeError::BadName { length });
