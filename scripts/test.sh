@@ -6,7 +6,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/needs.sh
 need libnbd-bin nbdinfo nbdcopy
-need qemu-utils qemu-io
+need qemu-utils qemu-io qemu-img
+need fio fio
+need systemd systemd-socket-activate
 need util-linux fstrim blkdiscard findmnt
 install_missing
 
