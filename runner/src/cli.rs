@@ -131,9 +131,10 @@ pub(crate) struct Exec {
 
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("where").required(true).multiple(true).args(["unix", "listen", "stdio", "activated"]))]
 pub(crate) struct Serve {
     /// Listen on a UNIX socket at this path
-    #[arg(long, value_name = "PATH", required_unless_present_any = ["listen", "stdio", "activated"])]
+    #[arg(long, value_name = "PATH")]
     pub(crate) unix: Option<PathBuf>,
     /// Listen on TCP
     #[arg(long, value_name = "ADDR:PORT")]

@@ -48,7 +48,9 @@ pub(crate) fn make(filesystem: &Filesystem, device: &str) -> Result<(), Failure>
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    let said = said.lines().filter(|line| !line.trim().is_empty()).collect::<Vec<_>>().join("; ");
+    // Some mkfs explain all their options where one is wrong.
+    let said = said.lines().map(str::trim).take_while(|line| !line.starts_with("Usage"));
+    let said = said.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
     let failure = Failure::new(what(), format!("{}: {said}", output.status));
     Err(failure.refused().with_help("ask for another size of the disk, or other options of mkfs"))
 }

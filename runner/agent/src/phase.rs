@@ -142,7 +142,11 @@ fn event(
         iteration: place.iteration,
         syscall: outcome.syscall.to_owned(),
         file: step.operation.file().map(ToOwned::to_owned),
-        range: steps::range(&step.operation, place.iteration)?,
+        // A file that could not be opened has not been worked on anywhere.
+        range: match outcome.syscall {
+            "openat" => None,
+            _ => steps::range(&step.operation, place.iteration)?,
+        },
         returned: outcome.result.ok(),
         errno: outcome.result.err(),
         short: outcome.short,

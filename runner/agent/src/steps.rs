@@ -83,10 +83,23 @@ impl<'a> Files<'a> {
     fn file(&mut self, name: &str) -> io::Result<&File> {
         if !self.open.contains_key(name) {
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+            self.make_parents(name)?;
             let opened = rustix::fs::openat(self.mounted.root(), name, flags, Mode::from_raw_mode(0o644))?;
             self.open.insert(name.to_owned(), File::from(opened));
         }
         self.open.get(name).ok_or(io::Errno::BADF)
+    }
+
+    /// Makes the directories on the way to `name`.
+    fn make_parents(&self, name: &str) -> io::Result<()> {
+        for (end, _) in name.match_indices('/') {
+            let parent = name.get(..end).unwrap_or_default();
+            match rustix::fs::mkdirat(self.mounted.root(), parent, Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(io::Errno::EXIST) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(())
     }
 
     fn with(

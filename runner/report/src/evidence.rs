@@ -53,7 +53,8 @@ fn steps(events: &[Event], trial: u32) -> Vec<String> {
             }
         }
         if let Some(failed) = seen.iter().find(|step| step.errno.is_some()) {
-            parts.push(format!("then {}", failure(failed)));
+            let then = if parts.is_empty() { "" } else { "then " };
+            parts.push(format!("{then}{}", failure(failed)));
         }
         lines.push(label("steps", parts.join(", ")));
     }
@@ -80,7 +81,7 @@ pub fn failure(step: &StepEvent) -> String {
     };
     let short = step.short.map(|short| format!(" after {} B", short.0)).unwrap_or_default();
     let space = step.space.map(|space| format!(", {space} reservation refused")).unwrap_or_default();
-    format!("{}({file}{range}) = {result}{short}{space}, round {}", step.syscall, step.iteration + 1)
+    format!("{}({file}{range}) = {result}{short}{space}, i = {}", step.syscall, step.iteration)
 }
 
 fn stuck(stuck: &Stuck) -> String {

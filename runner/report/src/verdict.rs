@@ -22,15 +22,15 @@ pub fn heading(verdict: &VerdictEvent, claim: &str, style: Style) -> String {
 pub fn block(verdict: &VerdictEvent, events: &[Event], style: Style) -> String {
     let params: Vec<String> =
         verdict.params.iter().map(|(name, value)| format!("{name} = {value}")).collect();
-    let mut lines = vec![
-        format!("  {}", params.join(", ")),
+    let mut lines = if params.is_empty() { Vec::new() } else { vec![format!("  {}", params.join(", "))] };
+    lines.extend([
         String::new(),
         format!(
             "  {}  {}",
             style.verdict(verdict.verdict, verdict.expected, verdict.verdict),
             [counts(verdict), expectation(verdict)].join("; ")
         ),
-    ];
+    ]);
     if let Some(reason) = &verdict.reason {
         lines.push(format!("  {reason}"));
     }
@@ -73,18 +73,20 @@ pub fn sum(verdicts: &[VerdictEvent]) -> String {
     let count = |wanted: Verdict| verdicts.iter().filter(|verdict| verdict.verdict == wanted).count();
     let seconds: f64 = verdicts.iter().map(|verdict| verdict.seconds).sum();
     format!(
-        "  {} values in {seconds:.1} s: {} reproduced, {} not reproduced, {} inconclusive, {} not as known",
+        "  {} values in {seconds:.1} s: {} reproduced, {} not reproduced, {} inconclusive; {} as known, {} not, {} unknown",
         verdicts.len(),
         count(Verdict::Reproduced),
         count(Verdict::NotReproduced),
         count(Verdict::Inconclusive),
+        verdicts.iter().filter(|verdict| verdict.known.is_some() && verdict.expected).count(),
         verdicts.iter().filter(|verdict| contradicts(verdict)).count(),
+        verdicts.iter().filter(|verdict| verdict.known.is_none()).count(),
     )
 }
 
 /// Whether the verdict says something else than what was known: an inconclusive one says nothing.
 fn contradicts(verdict: &VerdictEvent) -> bool {
-    verdict.verdict != Verdict::Inconclusive && !verdict.expected
+    verdict.known.is_some() && verdict.verdict != Verdict::Inconclusive && !verdict.expected
 }
 
 /// `20 of 20 trials`.

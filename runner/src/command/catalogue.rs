@@ -5,7 +5,7 @@ use std::path::Path;
 use brim_report::explain::explain as in_words;
 use brim_scenario::Settings;
 
-use crate::catalogue;
+use crate::catalogue::{self, Entry};
 use crate::cli::Parameters;
 use crate::error::{Error, Exit};
 use crate::output;
@@ -35,10 +35,16 @@ pub(crate) fn list(directory: Option<&Path>) -> Result<Exit, Error> {
         Some(directory) => catalogue::files(directory)?.iter().map(|path| catalogue::read(path)).collect(),
         None => catalogue::all(),
     };
-    for entry in entries? {
-        output::line(&format!("{:<44} {}", entry.scenario.name(), entry.scenario.claim()));
+    let mut exit = Exit::Expected;
+    for entry in entries {
+        match entry {
+            Ok(Entry { scenario, .. }) => {
+                output::line(&format!("{:<44} {}", scenario.name(), scenario.claim()));
+            }
+            Err(error) => exit = crate::show(error),
+        }
     }
-    Ok(Exit::Expected)
+    Ok(exit)
 }
 
 /// Says in words what a scenario does.

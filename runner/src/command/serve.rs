@@ -23,7 +23,10 @@ const LISTEN_FDS_START: i32 = 3;
 pub(crate) fn serve(arguments: &cli::Serve) -> Result<Exit, Error> {
     let interrupt =
         Interrupt::take_over().map_err(|source| Error::Process { what: "take signals over", source })?;
-    let disk = Disk::new(arguments.size).map_err(|error| failed(&error))?;
+    let disk = Disk::new(arguments.size).map_err(|error| Error::Usage {
+        what: error.to_string(),
+        help: "a size is a multiple of 512 bytes, as in --size 1GiB".to_owned(),
+    })?;
     let server = Server::new();
     let options = ExportOptions { read_only: arguments.read_only, rotational: arguments.rotational };
     server.add_export_with(&arguments.export, disk, options).map_err(|error| failed(&error))?;
@@ -44,7 +47,7 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<Exit, Error> {
 }
 
 fn failed(error: &dyn std::fmt::Display) -> Error {
-    let help = "a size is a multiple of 512 bytes; a socket's path must be new".to_owned();
+    let help = "a socket's path must be new, an address must be free".to_owned();
     Error::Serve { what: error.to_string(), help }
 }
 
