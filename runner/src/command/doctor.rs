@@ -134,7 +134,7 @@ fn later() -> [Check; 3] {
             found: device("/dev/nbd0"),
             needed: false,
             without: "it is for the rig host/nbd, which is not in this release; host/fuse works without",
-            mend: "nothing to mend yet",
+            mend: "modprobe nbd",
         },
         Check {
             name: "KVM",
@@ -142,14 +142,14 @@ fn later() -> [Check; 3] {
                 .map(|path| format!("{path} (whether it runs a stock guest is not tried)")),
             needed: false,
             without: "it is for the rigs qemu/*, which are not in this release; host/fuse works without",
-            mend: "nothing to mend yet",
+            mend: "modprobe kvm_intel || modprobe kvm_amd",
         },
         Check {
             name: "QEMU",
             found: tool("qemu-system-x86_64"),
             needed: false,
             without: "it is for the rigs qemu/*, which are not in this release; host/fuse works without",
-            mend: "nothing to mend yet",
+            mend: "apt-get install qemu-system-x86",
         },
     ]
 }

@@ -31,21 +31,18 @@ fn signal(child: &Child, signal: Signal) {
 }
 
 fn killed_runs() {
-    for moment in moments(30, Duration::from_millis(700)) {
-        let mut command = brim(&["run", SCENARIO, "--trials", "1000"]);
-        let mark = mark(&mut command);
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(moment);
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert_nothing_left(&mark);
-    }
+    kill_at(moments(30, Duration::from_millis(700)), &["run", SCENARIO, "--trials", "1000"]);
 }
 
 fn killed_programs() {
     let busy = "while :; do dd if=/dev/zero of=f bs=64k count=64 conv=fsync; rm f; done";
-    for moment in moments(6, Duration::from_millis(1500)) {
-        let mut command = brim(&["exec", "--data-free", "500 blocks", "--", "sh", "-c", busy]);
+    let words = ["exec", "--data-free", "500 blocks", "--", "sh", "-c", busy];
+    kill_at(moments(6, Duration::from_millis(1500)), &words);
+}
+
+fn kill_at(moments: impl Iterator<Item = Duration>, words: &[&str]) {
+    for moment in moments {
+        let mut command = brim(words);
         let mark = mark(&mut command);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(moment);
