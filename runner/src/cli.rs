@@ -106,8 +106,8 @@ pub(crate) struct Rig {
 /// A filesystem at the brim.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Brim {
-    /// The exact size of the disk: 128MiB
-    #[arg(long, default_value = "128MiB", value_parser = size)]
+    /// The exact size of the disk: 128MiB, or a count of bytes
+    #[arg(long, default_value = "128MiB", value_parser = disk_size)]
     pub(crate) size: Bytes,
     /// Leave exactly so much free for data: "66 blocks", 264KiB; empty if not given
     #[arg(long, value_parser = size)]
@@ -139,8 +139,8 @@ pub(crate) struct Serve {
     /// Listen on TCP
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) listen: Option<SocketAddr>,
-    /// The exact size of the disk, a multiple of 512 bytes: 1GiB
-    #[arg(long, value_parser = size)]
+    /// The exact size of the disk, a multiple of 512 bytes: 1GiB, or a count of bytes
+    #[arg(long, value_parser = disk_size)]
     pub(crate) size: Bytes,
     /// The name of the export
     #[arg(long, default_value = "")]
@@ -164,6 +164,11 @@ fn name_and_value(text: &str) -> Result<(String, String), String> {
         Some((name, value)) => Ok((name.trim().to_owned(), value.trim().to_owned())),
         None => Err("it takes NAME=VALUE, as in free=\"65 blocks\"".to_owned()),
     }
+}
+
+/// A plain number is a size in bytes here, as every other NBD server takes it.
+fn disk_size(text: &str) -> Result<Bytes, String> {
+    text.parse().map(Bytes).or_else(|_| size(text))
 }
 
 fn size(text: &str) -> Result<Bytes, String> {

@@ -38,7 +38,7 @@ struct Served {
 
 impl Served {
     fn start(arguments: &[&str]) -> Self {
-        let words: Vec<&str> = ["serve", "--size", "64MiB"].iter().chain(arguments).copied().collect();
+        let words: Vec<&str> = ["serve", "--size", "67108864"].iter().chain(arguments).copied().collect();
         let mut child = brim(&words).stderr(Stdio::piped()).spawn().unwrap();
         let mut uri = String::new();
         BufReader::new(child.stderr.as_mut().unwrap()).read_line(&mut uri).unwrap();
