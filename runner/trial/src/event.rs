@@ -302,7 +302,7 @@ pub struct VerdictEvent {
     pub verdict: Verdict,
     /// What was known of it on this kernel.
     pub known: Option<Verdict>,
-    /// Whether every trial came to what was known, or nothing was known.
+    /// Whether every trial came to what was known; where nothing was known, whether it is not inconclusive.
     pub expected: bool,
     /// Trials that ran.
     pub trials: u32,
