@@ -17,6 +17,7 @@ mod option;
 mod reply;
 mod request;
 mod server;
+mod sink;
 
 pub use answer::{Answer, CHUNK_DATA_MAX, ReadAnswer, StatusAnswer};
 pub use chunk::{ChunkHeader, ChunkType, Content, Extent, ReplyHeader};
@@ -28,3 +29,4 @@ pub use option::{BlockSizes, ExportInfo, MAX_NAME_LENGTH, MAX_OPTION_LENGTH, Opt
 pub use reply::{BadReplyMagic, SimpleReply};
 pub use request::{BadRequestMagic, Command, ExtendedRequest, Request, StatusQuery};
 pub use server::{Exports, Found, Outcome, ServerHandshake, ServerHandshakeError};
+pub use sink::Sink;
