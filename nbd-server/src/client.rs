@@ -6,7 +6,7 @@
 mod pending;
 mod reader;
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 
@@ -262,7 +262,7 @@ impl Drop for Client {
         let mut goodbye = Vec::with_capacity(Request::SIZE);
         request(nbd_wire::Command::Disconnect, CommandFlags::NONE, Bytes::ZERO, 0).encode(&mut goodbye);
         // Without room in the socket the server learns it from the closing.
-        let _learned_anyway = self.shared.socket.try_send(&goodbye);
+        let _learned_anyway = self.shared.socket.try_send(&[IoSlice::new(&goodbye)]);
         self.shared.socket.shutdown();
         // A completion may hold the last handle, and then this is the reader's own thread.
         if let Some(reader) =

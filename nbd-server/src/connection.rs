@@ -16,15 +16,13 @@ use rustix::io::Errno;
 
 use crate::export::ExportList;
 use crate::outbox::Outbox;
-use crate::socket::Socket;
+use crate::output::Output;
+use crate::socket::{Socket, Wait};
 use input::Input;
 use transmission::{Progress, Transmission};
 
 /// With this many bytes of replies unsent, no further request is looked at.
 const OUTPUT_MAX: usize = 256 << 10;
-
-/// After a reply that was larger than this, its buffer is given back.
-const OUTPUT_KEPT: usize = 4 << 20;
 
 /// Why a connection ended otherwise than by the client's wish.
 #[derive(Debug, thiserror::Error)]
@@ -37,33 +35,6 @@ pub(crate) enum ConnectionError {
     PayloadTooLong { length: Bytes },
     #[error("the socket failed")]
     Socket(#[from] io::Error),
-}
-
-/// Replies on their way out.
-#[derive(Debug, Default)]
-pub(crate) struct Output {
-    bytes: Vec<u8>,
-    sent: usize,
-}
-
-impl Output {
-    fn pending(&self) -> usize {
-        self.bytes.len() - self.sent
-    }
-
-    /// Sends what the socket takes without waiting.
-    fn send(&mut self, socket: &Socket) -> io::Result<()> {
-        while let Some(rest) = self.bytes.get(self.sent..).filter(|rest| !rest.is_empty()) {
-            match socket.try_send(rest)? {
-                Some(count) => self.sent += count,
-                None => return Ok(()),
-            }
-        }
-        self.bytes.clear();
-        self.sent = 0;
-        self.bytes.shrink_to(OUTPUT_KEPT);
-        Ok(())
-    }
 }
 
 /// What poll(2) found.
@@ -81,7 +52,7 @@ enum Phase {
 
 /// The state of one connection.
 pub(crate) struct Connection {
-    socket: Socket,
+    socket: Arc<Socket>,
     exports: ExportList,
     outbox: Arc<Outbox>,
     input: Input,
@@ -90,9 +61,9 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(socket: Socket, exports: ExportList, outbox: Arc<Outbox>) -> Self {
+    pub(crate) fn new(socket: Arc<Socket>, exports: ExportList, outbox: Arc<Outbox>) -> Self {
         let mut output = Output::default();
-        ServerHandshake::greet(&mut output.bytes);
+        ServerHandshake::greet(output.bytes());
         let phase = Phase::Handshake(ServerHandshake::new());
         Self { socket, exports, outbox, input: Input::new(), output, phase }
     }
@@ -118,11 +89,17 @@ impl Connection {
                 Progress::Closed if self.output.pending() == 0 => return Ok(()),
                 _ => {}
             }
+            if self.only_input_can_come(progress) {
+                if self.receive(Wait::Yes)? == Some(0) {
+                    self.close();
+                }
+                continue;
+            }
             let ready = self.wait(room && !matches!(progress, Progress::Closed))?;
-            if ready.bell && !self.outbox.collect(&mut self.output.bytes) {
+            if ready.bell && !self.outbox.collect(self.output.bytes()) {
                 return Ok(());
             }
-            if ready.input && self.receive()? == Some(0) {
+            if ready.input && self.receive(Wait::No)? == Some(0) {
                 self.close();
             }
         }
@@ -141,8 +118,7 @@ impl Connection {
                     return Ok(progress);
                 }
                 Phase::Handshake(handshake) => {
-                    let received =
-                        handshake.receive(self.input.bytes(), &self.exports, &mut self.output.bytes);
+                    let received = handshake.receive(self.input.bytes(), &self.exports, self.output.bytes());
                     let (used, outcome) = received?;
                     self.input.consume(used);
                     match outcome {
@@ -170,11 +146,22 @@ impl Connection {
         }
     }
 
+    /// Whether nothing is unsent and no reply can come from another thread, so that waiting for the client is waiting for
+    /// all there is. [`Outbox::stop`] ends that wait as well.
+    fn only_input_can_come(&self, progress: Progress) -> bool {
+        let none_held = match &self.phase {
+            Phase::Transmission(transmission) => !transmission.has_held(),
+            Phase::Handshake(_) => true,
+            Phase::Closing => false,
+        };
+        matches!(progress, Progress::NeedsInput) && none_held && self.output.pending() == 0
+    }
+
     /// `None` when there was nothing after all.
-    fn receive(&mut self) -> io::Result<Option<usize>> {
+    fn receive(&mut self, wait: Wait) -> io::Result<Option<usize>> {
         match &mut self.phase {
-            Phase::Transmission(transmission) => transmission.receive(&mut self.input, &self.socket),
-            Phase::Handshake(_) | Phase::Closing => self.input.receive(&self.socket),
+            Phase::Transmission(transmission) => transmission.receive(&mut self.input, &self.socket, wait),
+            Phase::Handshake(_) | Phase::Closing => self.input.receive(&self.socket, wait),
         }
     }
 

@@ -11,6 +11,7 @@ mod disk;
 mod export;
 mod listener;
 mod outbox;
+mod output;
 mod server;
 mod socket;
 

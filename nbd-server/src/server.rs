@@ -170,7 +170,8 @@ impl Connections {
             return Err(io::Error::new(io::ErrorKind::NotConnected, "the server was shut down"));
         }
         threads.running.retain(|(_, thread)| !thread.is_finished());
-        let outbox = Arc::new(Outbox::new()?);
+        let socket = Arc::new(socket);
+        let outbox = Arc::new(Outbox::new(Arc::clone(&socket))?);
         let weak = Arc::downgrade(&outbox);
         let connection = move || {
             // The client sees the connection end, and there is nobody else to tell.
