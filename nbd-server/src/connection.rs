@@ -147,7 +147,8 @@ impl Connection {
                     self.input.consume(used);
                     match outcome {
                         Outcome::More => return Ok(Progress::NeedsInput),
-                        Outcome::Aborted => self.close(),
+                        // It is not offered, so that nobody gets it.
+                        Outcome::StartTls | Outcome::Aborted => self.close(),
                         Outcome::Transmission(found, terms) => {
                             self.phase = Phase::Transmission(Transmission::new(found.export, terms));
                         }

@@ -19,6 +19,7 @@ pub(crate) const NO_ZEROES: u16 = 1 << 1;
 pub(crate) const OPT_EXPORT_NAME: u32 = 1;
 pub(crate) const OPT_ABORT: u32 = 2;
 pub(crate) const OPT_LIST: u32 = 3;
+pub(crate) const OPT_STARTTLS: u32 = 5;
 pub(crate) const OPT_INFO: u32 = 6;
 pub(crate) const OPT_GO: u32 = 7;
 pub(crate) const OPT_STRUCTURED_REPLY: u32 = 8;
@@ -131,6 +132,14 @@ pub struct BlockSizes {
     pub preferred: u32,
     /// The longest payload of one command.
     pub maximum: u32,
+}
+
+impl Default for BlockSizes {
+    /// What holds where nothing was agreed upon: any byte, best in 4 KiB, payloads up to 32 MiB (proto.md, "Size
+    /// constraints").
+    fn default() -> Self {
+        Self { minimum: 1, preferred: 4096, maximum: 32 << 20 }
+    }
 }
 
 /// What the handshake tells about an export.
