@@ -10,13 +10,15 @@ use std::io;
 use std::sync::Arc;
 
 use brim_device::Bytes;
-use nbd_wire::{Outcome, ServerHandshake, ServerHandshakeError};
-use rustix::event::{PollFd, PollFlags, poll};
+use nbd_wire::{Outcome, ServerHandshake, ServerHandshakeError, TlsPolicy};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::export::ExportList;
 use crate::outbox::Outbox;
 use crate::socket::Socket;
+use crate::tls::Tls;
+use crate::transport::Transport;
 use input::Input;
 use transmission::{Progress, Transmission};
 
@@ -51,8 +53,16 @@ impl Output {
         self.bytes.len() - self.sent
     }
 
+    /// What is unsent, for somebody else to send.
+    fn take(&mut self) -> Vec<u8> {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.drain(..std::mem::take(&mut self.sent));
+        bytes
+    }
+
     /// Sends what the socket takes without waiting.
-    fn send(&mut self, socket: &Socket) -> io::Result<()> {
+    fn send(&mut self, socket: &mut Transport) -> io::Result<()> {
+        socket.flush()?;
         while let Some(rest) = self.bytes.get(self.sent..).filter(|rest| !rest.is_empty()) {
             match socket.try_send(rest)? {
                 Some(count) => self.sent += count,
@@ -81,7 +91,8 @@ enum Phase {
 
 /// The state of one connection.
 pub(crate) struct Connection {
-    socket: Socket,
+    socket: Transport,
+    tls: Option<Tls>,
     exports: ExportList,
     outbox: Arc<Outbox>,
     input: Input,
@@ -90,11 +101,13 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(socket: Socket, exports: ExportList, outbox: Arc<Outbox>) -> Self {
+    pub(crate) fn new(socket: Socket, tls: Option<Tls>, exports: ExportList, outbox: Arc<Outbox>) -> Self {
         let mut output = Output::default();
         ServerHandshake::greet(&mut output.bytes);
-        let phase = Phase::Handshake(ServerHandshake::new());
-        Self { socket, exports, outbox, input: Input::new(), output, phase }
+        let policy = tls.as_ref().map_or(TlsPolicy::Off, Tls::policy);
+        let phase = Phase::Handshake(ServerHandshake::with_tls(policy));
+        let socket = Transport::new(socket);
+        Self { socket, tls, exports, outbox, input: Input::new(), output, phase }
     }
 
     /// Serves until the client leaves, breaks the protocol, or the server stops. Held requests of this connection are
@@ -103,7 +116,7 @@ impl Connection {
         let result = self.turn();
         if result.is_err() {
             // Best effort: the client may still want to know what was answered before it broke the protocol.
-            let _client_gone = self.output.send(&self.socket);
+            let _client_gone = self.output.send(&mut self.socket);
         }
         result
     }
@@ -111,11 +124,11 @@ impl Connection {
     fn turn(&mut self) -> Result<(), ConnectionError> {
         loop {
             let progress = self.process()?;
-            self.output.send(&self.socket)?;
+            self.output.send(&mut self.socket)?;
             let room = self.output.pending() < OUTPUT_MAX;
             match progress {
                 Progress::OutputFull if room => continue,
-                Progress::Closed if self.output.pending() == 0 => return Ok(()),
+                Progress::Closed if self.output.pending() == 0 && !self.socket.wants_write() => return Ok(()),
                 _ => {}
             }
             let ready = self.wait(room && !matches!(progress, Progress::Closed))?;
@@ -147,8 +160,8 @@ impl Connection {
                     self.input.consume(used);
                     match outcome {
                         Outcome::More => return Ok(Progress::NeedsInput),
-                        // It is not offered, so that nobody gets it.
-                        Outcome::StartTls | Outcome::Aborted => self.close(),
+                        Outcome::StartTls => self.start_tls()?,
+                        Outcome::Aborted => self.close(),
                         Outcome::Transmission(found, terms) => {
                             self.phase = Phase::Transmission(Transmission::new(found.export, terms));
                         }
@@ -156,6 +169,12 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// No byte that arrived in the clear is left in the input: the handshake makes sure of it.
+    fn start_tls(&mut self) -> io::Result<()> {
+        let tls = self.tls.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        self.socket.start_tls(tls, self.output.take())
     }
 
     /// The client wants no more: what it is owed is sent, and what it has held is forgotten, since nobody would take
@@ -174,8 +193,8 @@ impl Connection {
     /// `None` when there was nothing after all.
     fn receive(&mut self) -> io::Result<Option<usize>> {
         match &mut self.phase {
-            Phase::Transmission(transmission) => transmission.receive(&mut self.input, &self.socket),
-            Phase::Handshake(_) | Phase::Closing => self.input.receive(&self.socket),
+            Phase::Transmission(transmission) => transmission.receive(&mut self.input, &mut self.socket),
+            Phase::Handshake(_) | Phase::Closing => self.input.receive(&mut self.socket),
         }
     }
 
@@ -183,17 +202,19 @@ impl Connection {
     fn wait(&self, want_input: bool) -> io::Result<Ready> {
         let mut events = PollFlags::empty();
         events.set(PollFlags::IN, want_input);
-        events.set(PollFlags::OUT, self.output.pending() > 0);
+        events.set(PollFlags::OUT, self.output.pending() > 0 || self.socket.wants_write());
+        let here = want_input && self.socket.has_input();
+        let limit = here.then_some(Timespec { tv_sec: 0, tv_nsec: 0 });
         let mut fds = [PollFd::new(&self.socket, events), PollFd::new(self.outbox.bell(), PollFlags::IN)];
         loop {
-            match poll(&mut fds, None) {
+            match poll(&mut fds, limit.as_ref()) {
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
                 Ok(_) => break,
             }
         }
         let [socket, bell] = fds.map(|fd| fd.revents());
-        let input = want_input && socket.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR);
+        let input = here || want_input && socket.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR);
         Ok(Ready { input, bell: !bell.is_empty() })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::socket::Socket;
+use crate::transport::Transport;
 
 /// Room for a few hundred small requests; see DESIGN.md, "Facts to build on", 10.
 pub(crate) const INPUT_LEN: usize = 256 << 10;
@@ -32,7 +32,7 @@ impl Input {
     }
 
     /// Takes what the socket has and fits; `Some(0)` at the end of the stream.
-    pub(crate) fn receive(&mut self, socket: &Socket) -> io::Result<Option<usize>> {
+    pub(crate) fn receive(&mut self, socket: &mut Transport) -> io::Result<Option<usize>> {
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;

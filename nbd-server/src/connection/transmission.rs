@@ -13,7 +13,7 @@ use super::{ConnectionError, OUTPUT_MAX, Output};
 use crate::disk::{Disk, How, Incoming, PAYLOAD_MAX, Refusal, StatusRequest};
 use crate::export::Export;
 use crate::outbox::Outbox;
-use crate::socket::Socket;
+use crate::transport::Transport;
 
 /// Where a connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +86,7 @@ impl Transmission {
     }
 
     /// Takes what the socket has, past the input buffer when a large payload is under way.
-    pub(crate) fn receive(&mut self, input: &mut Input, socket: &Socket) -> io::Result<Option<usize>> {
+    pub(crate) fn receive(&mut self, input: &mut Input, socket: &mut Transport) -> io::Result<Option<usize>> {
         if let Large::Collect { data, filled, .. } = &mut self.large
             && let Some(room) = data.get_mut(*filled..).filter(|room| !room.is_empty())
         {
