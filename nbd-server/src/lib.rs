@@ -19,6 +19,7 @@ mod transport;
 pub use disk::{Count, Disk, Fault, Held, Stats};
 pub use export::{ExportError, ExportOptions};
 pub use listener::{ListenError, Listener};
+pub use nbd_wire::{BlockSizes, BlockSizesError};
 pub use server::Server;
 pub use socket::Socket;
 pub use tls::{Tls, TlsError, TlsOptions};

@@ -58,7 +58,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// When the name is taken, or none the protocol could carry.
+    /// When the name is taken, or none the protocol could carry; when the block sizes are none a client could keep to.
     pub fn add_export_with(&self, name: &str, disk: Disk, options: ExportOptions) -> Result<(), ExportError> {
         self.exports.add(name, Export { disk, options })
     }

@@ -7,6 +7,8 @@
 
 #[path = "common/certificates.rs"]
 mod certificates;
+#[path = "interop/sizes.rs"]
+mod sizes;
 #[path = "interop/sparse.rs"]
 mod sparse;
 #[path = "interop/tls.rs"]
@@ -35,7 +37,7 @@ struct Rig {
     uri: String,
     dir: tempfile::TempDir,
     _listener: Listener,
-    _server: Server,
+    server: Server,
 }
 
 impl Rig {
@@ -59,7 +61,7 @@ impl Rig {
                 (listener, uri)
             }
         };
-        Self { disk, uri, dir, _listener: listener, _server: server }
+        Self { disk, uri, dir, _listener: listener, server }
     }
 }
 
@@ -87,7 +89,7 @@ fn main() -> ExitCode {
     };
     let mut trials = Vec::new();
     for (family_name, family) in [("unix", Family::Unix), ("tcp", Family::Tcp)] {
-        for (tool, what, check) in CHECKS.into_iter().chain(sparse::CHECKS) {
+        for (tool, what, check) in CHECKS.into_iter().chain(sparse::CHECKS).chain(sizes::CHECKS) {
             let name = format!("{tool}::{what}::{family_name}");
             trials.push(trial(tool, name, Box::new(move || check(&Rig::new(family)))));
         }

@@ -135,6 +135,13 @@ impl Transmission {
         if let Err(error) = asked.checked {
             return refuse(error, "the server does not know the command, or a flag with it", output);
         }
+        // Of a query for block status, the length may be in the payload.
+        let misfit = || self.export.options.misfit(asked.command, asked.answer.offset, asked.length.0);
+        if asked.command != Command::BlockStatus
+            && let Some(why) = misfit()
+        {
+            return refuse(ErrorCode::Einval, why, output);
+        }
         let op = match asked.command {
             Command::Read => Op::Read,
             Command::Write => Op::Write,
@@ -175,6 +182,9 @@ impl Transmission {
             let why = "the payload does not pick contexts that were selected";
             return Refusal::new(ErrorCode::Einval, why).put(asked.answer, &mut output.bytes);
         };
+        if let Some(why) = self.export.options.misfit(asked.command, asked.answer.offset, length) {
+            return Refusal::new(ErrorCode::Einval, why).put(asked.answer, &mut output.bytes);
+        }
         let (len, contexts) = (Bytes(length), &contexts);
         let one = asked.flags.contains(CommandFlags::REQ_ONE);
         let offset = Bytes(asked.answer.offset);

@@ -24,7 +24,7 @@ pub use client::{ClientHandshake, ClientHandshakeError, ClientOutcome, Negotiate
 pub use error::ErrorCode;
 pub use flags::{CommandFlags, TransmissionFlags};
 pub use headers::{Headers, Terms};
-pub use option::{BlockSizes, ExportInfo, MAX_NAME_LENGTH, MAX_OPTION_LENGTH, OptionError};
+pub use option::{BlockSizes, BlockSizesError, ExportInfo, MAX_NAME_LENGTH, MAX_OPTION_LENGTH, OptionError};
 pub use reply::{BadReplyMagic, SimpleReply};
 pub use request::{BadRequestMagic, Command, ExtendedRequest, Request, StatusQuery};
 pub use server::{Exports, Found, Outcome, ServerHandshake, ServerHandshakeError, TlsPolicy};
