@@ -158,6 +158,7 @@ fn qemu_img_convert(secured: &Secured) -> Result<(), Failed> {
     let stranger = Certificates::new();
     let [credentials, image] = secured.qemu(&stranger);
     let told = refused("qemu-img", &["info", "--object", &credentials, "--image-opts", &image])?;
-    assert!(told.contains("certificate"), "{told}");
+    // Each refuses the other. If the server is first, QEMU cannot send the rest of its handshake.
+    assert!(told.contains("certificate") || told.contains("TLS handshake failed"), "{told}");
     Ok(())
 }
