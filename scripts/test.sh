@@ -8,6 +8,7 @@ cd "$(dirname "$0")/.."
 need libnbd-bin nbdinfo nbdcopy
 need qemu-utils qemu-io qemu-img
 need fio fio
+need openssl openssl
 need systemd systemd-socket-activate
 need util-linux fstrim blkdiscard findmnt
 install_missing

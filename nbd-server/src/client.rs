@@ -12,7 +12,8 @@ use std::thread::{self, JoinHandle};
 
 use brim_device::Bytes;
 use nbd_wire::{
-    ClientHandshake, ClientHandshakeError, CommandFlags, ErrorCode, ExportInfo, Request, TransmissionFlags,
+    ClientHandshake, ClientHandshakeError, ClientOutcome, CommandFlags, ErrorCode, ExportInfo, Request,
+    TransmissionFlags,
 };
 
 use crate::lock;
@@ -297,9 +298,9 @@ fn shake_hands(socket: &Socket, reader: &mut Reader, export: &str) -> Result<Exp
         let step = handshake.receive(reader.bytes(), &mut output);
         socket.send_all(&output)?;
         output.clear();
-        let (used, negotiated) = step?;
+        let (used, outcome) = step?;
         reader.consume(used);
-        if let Some(negotiated) = negotiated {
+        if let ClientOutcome::Transmission(negotiated) = outcome {
             return Ok(negotiated.info);
         }
         if reader.receive(socket)? == 0 {

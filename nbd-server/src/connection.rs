@@ -10,14 +10,16 @@ use std::io;
 use std::sync::Arc;
 
 use brim_device::Bytes;
-use nbd_wire::{Outcome, ServerHandshake, ServerHandshakeError};
-use rustix::event::{PollFd, PollFlags, poll};
+use nbd_wire::{Outcome, ServerHandshake, ServerHandshakeError, TlsPolicy};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::export::ExportList;
 use crate::outbox::Outbox;
 use crate::output::Output;
 use crate::socket::{Socket, Wait};
+use crate::tls::Tls;
+use crate::transport::Transport;
 use input::Input;
 use transmission::{Progress, Transmission};
 
@@ -52,7 +54,8 @@ enum Phase {
 
 /// The state of one connection.
 pub(crate) struct Connection {
-    socket: Arc<Socket>,
+    socket: Transport,
+    tls: Option<Tls>,
     exports: ExportList,
     outbox: Arc<Outbox>,
     input: Input,
@@ -61,11 +64,18 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(socket: Arc<Socket>, exports: ExportList, outbox: Arc<Outbox>) -> Self {
+    pub(crate) fn new(
+        socket: Arc<Socket>,
+        tls: Option<Tls>,
+        exports: ExportList,
+        outbox: Arc<Outbox>,
+    ) -> Self {
         let mut output = Output::default();
         ServerHandshake::greet(output.bytes());
-        let phase = Phase::Handshake(ServerHandshake::new());
-        Self { socket, exports, outbox, input: Input::new(), output, phase }
+        let policy = tls.as_ref().map_or(TlsPolicy::Off, Tls::policy);
+        let phase = Phase::Handshake(ServerHandshake::with_tls(policy));
+        let socket = Transport::new(socket);
+        Self { socket, tls, exports, outbox, input: Input::new(), output, phase }
     }
 
     /// Serves until the client leaves, breaks the protocol, or the server stops. Held requests of this connection are
@@ -74,7 +84,7 @@ impl Connection {
         let result = self.turn();
         if result.is_err() {
             // Best effort: the client may still want to know what was answered before it broke the protocol.
-            let _client_gone = self.output.send(&self.socket);
+            let _client_gone = self.output.send(&mut self.socket);
         }
         result
     }
@@ -82,11 +92,11 @@ impl Connection {
     fn turn(&mut self) -> Result<(), ConnectionError> {
         loop {
             let progress = self.process()?;
-            self.output.send(&self.socket)?;
+            self.output.send(&mut self.socket)?;
             let room = self.output.pending() < OUTPUT_MAX;
             match progress {
                 Progress::OutputFull if room => continue,
-                Progress::Closed if self.output.pending() == 0 => return Ok(()),
+                Progress::Closed if self.output.pending() == 0 && !self.socket.wants_write() => return Ok(()),
                 _ => {}
             }
             if self.only_input_can_come(progress) {
@@ -123,6 +133,7 @@ impl Connection {
                     self.input.consume(used);
                     match outcome {
                         Outcome::More => return Ok(Progress::NeedsInput),
+                        Outcome::StartTls => self.start_tls()?,
                         Outcome::Aborted => self.close(),
                         Outcome::Transmission(found, terms) => {
                             self.phase = Phase::Transmission(Transmission::new(found.export, terms));
@@ -131,6 +142,12 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// No byte that arrived in the clear is left in the input: the handshake makes sure of it.
+    fn start_tls(&mut self) -> io::Result<()> {
+        let tls = self.tls.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        self.socket.start_tls(tls, self.output.take())
     }
 
     /// The client wants no more: what it is owed is sent, and what it has held is forgotten, since nobody would take
@@ -154,14 +171,19 @@ impl Connection {
             Phase::Handshake(_) => true,
             Phase::Closing => false,
         };
-        matches!(progress, Progress::NeedsInput) && none_held && self.output.pending() == 0
+        matches!(progress, Progress::NeedsInput)
+            && none_held
+            && self.output.pending() == 0
+            && self.socket.is_in_the_clear()
     }
 
     /// `None` when there was nothing after all.
     fn receive(&mut self, wait: Wait) -> io::Result<Option<usize>> {
         match &mut self.phase {
-            Phase::Transmission(transmission) => transmission.receive(&mut self.input, &self.socket, wait),
-            Phase::Handshake(_) | Phase::Closing => self.input.receive(&self.socket, wait),
+            Phase::Transmission(transmission) => {
+                transmission.receive(&mut self.input, &mut self.socket, wait)
+            }
+            Phase::Handshake(_) | Phase::Closing => self.input.receive(&mut self.socket, wait),
         }
     }
 
@@ -169,17 +191,19 @@ impl Connection {
     fn wait(&self, want_input: bool) -> io::Result<Ready> {
         let mut events = PollFlags::empty();
         events.set(PollFlags::IN, want_input);
-        events.set(PollFlags::OUT, self.output.pending() > 0);
+        events.set(PollFlags::OUT, self.output.pending() > 0 || self.socket.wants_write());
+        let here = want_input && self.socket.has_input();
+        let limit = here.then_some(Timespec { tv_sec: 0, tv_nsec: 0 });
         let mut fds = [PollFd::new(&self.socket, events), PollFd::new(self.outbox.bell(), PollFlags::IN)];
         loop {
-            match poll(&mut fds, None) {
+            match poll(&mut fds, limit.as_ref()) {
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
                 Ok(_) => break,
             }
         }
         let [socket, bell] = fds.map(|fd| fd.revents());
-        let input = want_input && socket.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR);
+        let input = here || want_input && socket.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR);
         Ok(Ready { input, bell: !bell.is_empty() })
     }
 }

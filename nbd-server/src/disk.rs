@@ -243,7 +243,7 @@ impl State {
         let run = |held: HeldRequest| {
             let mut output = Output::default();
             execute::run(&mut self.store, &held.incoming(), &mut output);
-            Released { owner: held.owner, reply: output.flatten() }
+            Released { owner: held.owner, reply: output.take() }
         };
         picked.into_iter().map(run).collect()
     }

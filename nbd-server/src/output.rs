@@ -6,7 +6,7 @@ use std::ops::Range;
 use brim_device::{Bytes, Page};
 use nbd_wire::Sink;
 
-use crate::socket::Socket;
+use crate::transport::Transport;
 
 /// Pieces handed to the kernel at once; sendmsg(2) takes 1024 (`UIO_MAXIOV`, uio.h). With this many, a read of 256 KiB
 /// goes in one call.
@@ -80,18 +80,20 @@ impl Output {
         &mut self.bytes
     }
 
-    /// All that is not sent, in one piece.
-    pub(crate) fn flatten(&self) -> Vec<u8> {
+    /// Takes all that is not sent, in one piece.
+    pub(crate) fn take(&mut self) -> Vec<u8> {
         let mut flat = Vec::with_capacity(self.pending());
         let mut at = self.sent;
         while let Some(slice) = self.next(&mut at) {
             flat.extend_from_slice(slice);
         }
+        self.clear();
         flat
     }
 
     /// Sends what the socket takes without waiting.
-    pub(crate) fn send(&mut self, socket: &Socket) -> io::Result<()> {
+    pub(crate) fn send(&mut self, socket: &mut Transport) -> io::Result<()> {
+        socket.flush()?;
         while self.pending() > 0 {
             let mut pieces = [IoSlice::new(&[]); GATHER_MAX];
             let mut count = 0;

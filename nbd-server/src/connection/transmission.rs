@@ -14,7 +14,8 @@ use crate::disk::{Disk, How, Incoming, PAYLOAD_MAX, Refusal, StatusRequest};
 use crate::export::Export;
 use crate::outbox::Outbox;
 use crate::output::Output;
-use crate::socket::{Socket, Wait};
+use crate::socket::Wait;
+use crate::transport::Transport;
 
 /// Requests whose memory is fetched together.
 const PREFETCH: usize = 8;
@@ -122,7 +123,7 @@ impl Transmission {
     pub(crate) fn receive(
         &mut self,
         input: &mut Input,
-        socket: &Socket,
+        socket: &mut Transport,
         wait: Wait,
     ) -> io::Result<Option<usize>> {
         if let Large::Collect { data, filled, .. } = &mut self.large
@@ -173,6 +174,13 @@ impl Transmission {
         if let Err(error) = asked.checked {
             return refuse(error, "the server does not know the command, or a flag with it", output);
         }
+        // Of a query for block status, the length may be in the payload.
+        let misfit = || self.export.options.misfit(asked.command, asked.answer.offset, asked.length.0);
+        if asked.command != Command::BlockStatus
+            && let Some(why) = misfit()
+        {
+            return refuse(ErrorCode::Einval, why, output);
+        }
         let op = match asked.command {
             Command::Read => Op::Read,
             Command::Write => Op::Write,
@@ -213,6 +221,9 @@ impl Transmission {
             let why = "the payload does not pick contexts that were selected";
             return Refusal::new(ErrorCode::Einval, why).put(asked.answer, output.bytes());
         };
+        if let Some(why) = self.export.options.misfit(asked.command, asked.answer.offset, length) {
+            return Refusal::new(ErrorCode::Einval, why).put(asked.answer, output.bytes());
+        }
         let (len, contexts) = (Bytes(length), &contexts);
         let one = asked.flags.contains(CommandFlags::REQ_ONE);
         let offset = Bytes(asked.answer.offset);

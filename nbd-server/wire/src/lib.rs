@@ -21,12 +21,12 @@ mod sink;
 
 pub use answer::{Answer, CHUNK_DATA_MAX, ReadAnswer, StatusAnswer};
 pub use chunk::{ChunkHeader, ChunkType, Content, Extent, ReplyHeader};
-pub use client::{ClientHandshake, ClientHandshakeError, Negotiated};
+pub use client::{ClientHandshake, ClientHandshakeError, ClientOutcome, Negotiated};
 pub use error::ErrorCode;
 pub use flags::{CommandFlags, TransmissionFlags};
 pub use headers::{Headers, Terms};
-pub use option::{BlockSizes, ExportInfo, MAX_NAME_LENGTH, MAX_OPTION_LENGTH, OptionError};
+pub use option::{BlockSizes, BlockSizesError, ExportInfo, MAX_NAME_LENGTH, MAX_OPTION_LENGTH, OptionError};
 pub use reply::{BadReplyMagic, SimpleReply};
 pub use request::{BadRequestMagic, Command, ExtendedRequest, Request, StatusQuery};
-pub use server::{Exports, Found, Outcome, ServerHandshake, ServerHandshakeError};
+pub use server::{Exports, Found, Outcome, ServerHandshake, ServerHandshakeError, TlsPolicy};
 pub use sink::Sink;
