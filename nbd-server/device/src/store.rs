@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::{BLOCK, Bytes, SECTOR};
 pub use page::Page;
-use tree::{Node, Subtree};
+use tree::{Node, Subtree, pair};
 
 /// Why a disk cannot have a size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -218,6 +218,71 @@ impl Store {
         Ok(())
     }
 
+    /// Takes over a range from a disk of the same size: it reads as it does there, and its whole blocks are shared with
+    /// it, or freed where it has none. As for [`Store::trim`], the last block of the disk counts as whole up to the disk's
+    /// end.
+    ///
+    /// # Errors
+    ///
+    /// When the range ends past the disk; nothing is taken over then.
+    ///
+    /// # Panics
+    ///
+    /// When the other disk has another size.
+    pub fn copy_range_from(&mut self, other: &Self, offset: Bytes, len: Bytes) -> Result<(), AccessError> {
+        self.assert_size_of(other);
+        let end = self.check_range(offset, len)?;
+        if offset == Bytes::ZERO && end == self.size {
+            self.root.clone_from(&other.root);
+        } else if len > Bytes::ZERO {
+            let end = self.whole_up_to(end.0);
+            pair::copy(&mut self.root, other.root.as_ref(), self.height, offset.0, end - offset.0);
+        }
+        Ok(())
+    }
+
+    /// As [`Store::extents`], but tells three things of each part of a range: whether it is allocated here, whether it
+    /// differs from what a disk of the same size has there, and how long it is.
+    ///
+    /// A block is the same when the disks share it, or when neither has it allocated. Blocks that were written apart
+    /// differ, also where they read alike.
+    ///
+    /// # Errors
+    ///
+    /// When the range ends past the disk; nothing is told then.
+    ///
+    /// # Panics
+    ///
+    /// When the other disk has another size.
+    pub fn extents_against(
+        &self,
+        other: &Self,
+        offset: Bytes,
+        len: Bytes,
+        mut show: impl FnMut(bool, bool, Bytes) -> ControlFlow<()>,
+    ) -> Result<(), AccessError> {
+        self.assert_size_of(other);
+        let end = self.check_range(offset, len)?;
+        if len > Bytes::ZERO {
+            let both = (self.root.as_ref(), other.root.as_ref());
+            // That it broke off is its own affair.
+            let _broken_off = pair::compare(both, self.height, offset.0..end.0, &mut show);
+        }
+        Ok(())
+    }
+
+    /// How much differs from a disk of the same size, by [`Store::extents_against`]: a multiple of 4 KiB. It takes as long
+    /// as what was changed is large, however large the disks are.
+    ///
+    /// # Panics
+    ///
+    /// When the other disk has another size.
+    #[must_use]
+    pub fn differing(&self, other: &Self) -> Bytes {
+        self.assert_size_of(other);
+        Bytes(pair::differing((self.root.as_ref(), other.root.as_ref())) * BLOCK.0)
+    }
+
     /// Gives the disk another size. What is cut off is gone: growing again shows zeroes there.
     ///
     /// # Errors
@@ -252,13 +317,22 @@ impl Store {
         if start >= end {
             return;
         }
-        let whole = if end == self.size.0 { end.next_multiple_of(BLOCK.0) } else { end };
+        let whole = self.whole_up_to(end);
         if start == 0 && end == self.size.0 {
             self.root = None;
         } else if let Some(root) = &mut self.root {
             Arc::make_mut(root).clear(self.height, start, whole - start);
             self.root.take_if(|root| root.allocated() == 0);
         }
+    }
+
+    /// The end of a range, or of the disk's last block where the range ends with the disk.
+    const fn whole_up_to(&self, end: u64) -> u64 {
+        if end == self.size.0 { end.next_multiple_of(BLOCK.0) } else { end }
+    }
+
+    fn assert_size_of(&self, other: &Self) {
+        assert!(self.size == other.size, "disks of {} and {} side by side", self.size, other.size);
     }
 
     fn check_size(size: Bytes) -> Result<(), SizeError> {

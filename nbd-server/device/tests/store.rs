@@ -55,6 +55,21 @@ impl Model {
         self.blocks.retain(|block| !is_freed(block));
     }
 
+    fn copy_range(&mut self, other: &Self, offset: u64, len: u64) {
+        let (end, size) = (offset + len, self.size());
+        let range = as_len(offset)..as_len(end);
+        self.bytes[range.clone()].copy_from_slice(&other.bytes[range]);
+        let touched = if len > 0 { offset / BLOCK.0..end.div_ceil(BLOCK.0) } else { 0..0 };
+        for block in touched {
+            let whole = offset <= block * BLOCK.0 && ((block + 1) * BLOCK.0).min(size) <= end;
+            if other.blocks.contains(&block) {
+                self.blocks.insert(block);
+            } else if whole {
+                self.blocks.remove(&block);
+            }
+        }
+    }
+
     fn resize(&mut self, size: u64) {
         if size < self.size() {
             self.zero(size, self.size() - size);
@@ -146,6 +161,32 @@ fn expect_range(
     Ok(())
 }
 
+/// Blocks that do not differ read alike, the sum is right, and what is allocated is as without the other disk.
+fn check_differing(
+    store: &Store,
+    other: &Store,
+    model: &Model,
+    other_model: &Model,
+) -> Result<(), TestCaseError> {
+    let (mut at, mut sum) = (0, 0);
+    let mut allocated_here = BTreeSet::new();
+    store
+        .extents_against(other, Bytes(0), store.size(), |allocated, differs, len| {
+            let (range, end) = (as_len(at)..as_len(at + len.0), at + len.0);
+            assert!(differs || model.bytes[range.clone()] == other_model.bytes[range]);
+            let blocks = at / BLOCK.0..end.div_ceil(BLOCK.0);
+            sum += if differs { blocks.end - blocks.start } else { 0 };
+            allocated_here.extend(blocks.filter(|_| allocated));
+            at = end;
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    prop_assert_eq!((at, &allocated_here), (model.size(), &model.blocks));
+    prop_assert_eq!(store.differing(other), Bytes(sum * BLOCK.0));
+    prop_assert_eq!(other.differing(store), Bytes(sum * BLOCK.0));
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
@@ -185,6 +226,43 @@ proptest! {
         }
         at_fork.check(&child)?;
         model.check(&parent)?;
+    }
+
+    /// For all ranges that are taken over from a disk that was one with this one: what is in the range is theirs, what is
+    /// outside is ours, and they notice nothing. Blocks that are said to be the same read alike.
+    #[test]
+    fn a_range_is_taken_over(
+        sectors in 0..=MODEL_MAX / 512,
+        before in prop::collection::vec(step(), 0..4),
+        ours in prop::collection::vec(step(), 0..4),
+        theirs in prop::collection::vec(step(), 0..4),
+        ranges in prop::collection::vec((0..MODEL_MAX, 0..MODEL_MAX, 0..2u8), 1..6),
+    ) {
+        let mut store = Store::new(Bytes(sectors * 512)).unwrap();
+        let mut model = Model::new(sectors * 512);
+        let stays = |steps: &[Step]| steps.iter().filter(|step| !matches!(step, Step::Resize { .. })).cloned().collect::<Vec<_>>();
+        for step in &before {
+            take(step, &mut store, &mut model)?;
+        }
+        let (mut other, mut other_model) = (store.fork(), model.clone());
+        for step in &stays(&ours) {
+            take(step, &mut store, &mut model)?;
+        }
+        for step in &stays(&theirs) {
+            take(step, &mut other, &mut other_model)?;
+        }
+        check_differing(&store, &other, &model, &other_model)?;
+        for (offset, len, cut) in ranges {
+            let (offset, len) = fit(offset, len % (20_000 << (4 * cut)), model.size(), true);
+            store.copy_range_from(&other, Bytes(offset), Bytes(len)).unwrap();
+            model.copy_range(&other_model, offset, len);
+            model.check(&store)?;
+            other_model.check(&other)?;
+            check_differing(&store, &other, &model, &other_model)?;
+        }
+        store.copy_range_from(&other, Bytes(0), other.size()).unwrap();
+        other_model.check(&store)?;
+        prop_assert_eq!(store.differing(&other), Bytes(0));
     }
 
     /// For all ranges that are read: they are what the whole disk has there.
@@ -239,6 +317,30 @@ fn forks_and_large_trims_do_not_walk_the_disk() {
     store.trim(Bytes(512), Bytes((1 << 50) - 512)).unwrap();
     assert_eq!(store.allocated(), BLOCK);
     assert!(forks.iter().all(|fork| fork.allocated() == Bytes(1000 * 4096)));
+}
+
+/// A petabyte with a thousand islands, compared ten thousand times: this ends only if what is shared is not walked.
+#[test]
+fn what_is_shared_is_not_compared() {
+    let mut store = Store::new(Bytes(1 << 50)).unwrap();
+    for island in 0..1000 {
+        store.write(Bytes(island << 38), &[1; 16384]).unwrap();
+    }
+    let before = store.fork();
+    store.write(Bytes(5 << 38), &[2; 512]).unwrap();
+    store.trim(Bytes(7 << 38), Bytes(8192)).unwrap();
+    store.write(Bytes((1 << 50) - 1), &[3]).unwrap();
+    for _ in 0..10_000 {
+        assert_eq!(store.differing(&before), Bytes(4 * 4096));
+    }
+    let mut kept = before.fork();
+    for offset in [Bytes(5 << 38), Bytes((1 << 50) - 512)] {
+        kept.copy_range_from(&store, offset, Bytes(512)).unwrap();
+    }
+    // A part of a block that makes it the same as a whole leaves it shared.
+    assert_eq!(store.differing(&kept), Bytes(2 * 4096));
+    kept.copy_range_from(&store, Bytes(512), Bytes((1 << 50) - 512)).unwrap();
+    assert_eq!(store.differing(&kept), Bytes(0));
 }
 
 #[test]

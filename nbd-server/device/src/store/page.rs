@@ -119,6 +119,11 @@ impl Page {
         self.sole_owners()
     }
 
+    /// Whether both own the same page, so that no look at the content is needed.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+
     /// Has the processor fetch the start of the content and the count of owners.
     pub(crate) fn prefetch(&self) {
         black_box((self[0], self.owners().load(Ordering::Relaxed)));

@@ -4,7 +4,9 @@
 //! the processor's cache once for the page's place in its leaf and once for the page: inner nodes are few, a slot is one
 //! word, and no reader looks at a count of owners.
 
-use std::ops::ControlFlow;
+pub(super) mod pair;
+
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use super::Piece;
@@ -286,12 +288,7 @@ impl Subtree for Leaf {
         let mut freed = 0;
         for Part { slot, start, len } in parts(BLOCK.0, start, len) {
             match &mut self.pages[slot] {
-                Some(page) if len < BLOCK.0 => {
-                    let range = index(start)..index(start + len);
-                    if page[range.clone()].iter().any(|byte| *byte != 0) {
-                        page.make_mut()[range].fill(0);
-                    }
-                }
+                Some(page) if len < BLOCK.0 => clear_page(page, index(start)..index(start + len)),
                 whole => freed += u64::from(whole.take().is_some()),
             }
         }
@@ -312,5 +309,12 @@ fn write_page(slot: &mut Option<Page>, start: usize, data: &[u8]) {
             let page = page.get_or_insert_with(Page::zeroed);
             page.make_mut()[start..][..data.len()].copy_from_slice(data);
         }
+    }
+}
+
+/// Zeroes a part of a page. One that others own too is not copied for what is zero already.
+fn clear_page(page: &mut Page, range: Range<usize>) {
+    if page[range.clone()].iter().any(|byte| *byte != 0) {
+        page.make_mut()[range].fill(0);
     }
 }
