@@ -1,4 +1,5 @@
-//! The pure parts of the disk: blocks in and out, fork, trim and zero of large ranges, the fault table.
+//! The pure parts of the disk: blocks in and out, fork, trim and zero of large ranges, the write
+//! cache, the fault table.
 //!
 //! `cargo bench -p brim-device`. Read ratios within one run: machines differ, and so do minutes.
 
@@ -7,7 +8,7 @@
 use std::hint::black_box;
 
 use brim_device::fault::{FaultTable, Op, Request, Row, Then, When};
-use brim_device::{BLOCK, Bytes, Store};
+use brim_device::{BLOCK, Bytes, Images, Store};
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 
 const MIB: u64 = 1 << 20;
@@ -74,6 +75,40 @@ fn whole(c: &mut Criterion) {
     group.finish();
 }
 
+/// 4 KiB at a time, at random places of 256 MiB, into a disk with a volatile cache.
+fn cache(c: &mut Criterion) {
+    let mut group = c.benchmark_group("write cache");
+    let data = vec![0xa5; 4096];
+    let mut at = 0;
+    let mut next = move || {
+        at = (at + 7919 * BLOCK.0) % (256 * MIB);
+        Bytes(at)
+    };
+    let mut images = Images::write_back(store(TIB, 256));
+    group.bench_function("write", |b| {
+        b.iter(|| images.write(next(), black_box(&data)).unwrap());
+    });
+    group.bench_function("write and flush", |b| {
+        b.iter(|| {
+            images.write(next(), black_box(&data)).unwrap();
+            images.flush();
+        });
+    });
+    group.bench_function("write with FUA", |b| {
+        b.iter(|| {
+            let offset = next();
+            images.write(offset, black_box(&data)).unwrap();
+            images.persist(offset, BLOCK).unwrap();
+        });
+    });
+    group.bench_function("flush of nothing", |b| b.iter(|| images.flush()));
+    for at in 0..16 {
+        images.write(Bytes(at * 16 * MIB), &data).unwrap();
+    }
+    group.bench_function("count of 16 dirty blocks", |b| b.iter(|| black_box(images.dirty())));
+    group.finish();
+}
+
 fn faults(c: &mut Criterion) {
     let mut group = c.benchmark_group("fault table");
     for rows in [0, 1, 100] {
@@ -91,5 +126,5 @@ fn faults(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, blocks, whole, faults);
+criterion_group!(benches, blocks, whole, cache, faults);
 criterion_main!(benches);
