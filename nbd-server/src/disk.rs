@@ -1,5 +1,6 @@
 //! A disk that connections share: the store with its faults, its held requests and its statistics under one lock.
 
+mod content;
 mod execute;
 mod held;
 mod stats;
@@ -9,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use brim_device::fault::{Decision, Entry, FaultTable, Request, Row, RowError};
-use brim_device::{Bytes, SizeError, Store};
+use brim_device::{Bytes, Images, SizeError, Store};
 use nbd_wire::Answer;
 
 use crate::lock;
@@ -36,11 +37,19 @@ struct Shared {
 
 #[derive(Debug)]
 struct State {
-    store: Store,
+    images: Images,
     faults: FaultTable,
     stats: Stats,
     /// In order of arrival.
     held: Vec<HeldRequest>,
+}
+
+/// What a disk has beside its content.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct DiskOptions {
+    /// A volatile write cache: what is written is lost at a power cut unless it was flushed, or written with FUA. Without
+    /// one, what was answered is durable.
+    pub write_cache: bool,
 }
 
 /// A row of the fault table with what it has seen.
@@ -73,6 +82,8 @@ pub(crate) struct How {
     pub(crate) fragment: bool,
     /// What is zeroed has to stay allocated.
     pub(crate) no_hole: bool,
+    /// What is changed has to be durable before the answer.
+    pub(crate) fua: bool,
 }
 
 impl Disk {
@@ -85,46 +96,42 @@ impl Disk {
         Store::new(size).map(Self::from_store)
     }
 
+    /// As [`Disk::new`], with these options.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn new_with(size: Bytes, options: DiskOptions) -> Result<Self, SizeError> {
+        Store::new(size).map(|store| Self::from_store_with(store, options))
+    }
+
     /// A disk with the content of `store`, without faults.
     #[must_use]
     pub fn from_store(store: Store) -> Self {
-        let state = State { store, faults: FaultTable::new(), stats: Stats::default(), held: Vec::new() };
+        Self::from_store_with(store, DiskOptions::default())
+    }
+
+    /// As [`Disk::from_store`], with these options. All of `store` is durable.
+    #[must_use]
+    pub fn from_store_with(store: Store, options: DiskOptions) -> Self {
+        Self::from_images(if options.write_cache {
+            Images::write_back(store)
+        } else {
+            Images::write_through(store)
+        })
+    }
+
+    fn from_images(images: Images) -> Self {
+        let state = State { images, faults: FaultTable::new(), stats: Stats::default(), held: Vec::new() };
         Self { shared: Arc::new(Shared { state: Mutex::new(state), holding: Condvar::new() }) }
     }
 
     /// Another disk with the content of this moment, in constant time, also while this one serves. It has no faults,
-    /// nothing held, and statistics of its own.
+    /// nothing held, and statistics of its own. With a write cache it has one too, in which the same is dirty: cutting its
+    /// power shows what this disk would lose. `Disk::from_store(disk.snapshot())` is one on which everything is durable.
     #[must_use]
     pub fn fork(&self) -> Self {
-        Self::from_store(self.snapshot())
-    }
-
-    /// The content of this moment, in constant time.
-    #[must_use]
-    pub fn snapshot(&self) -> Store {
-        lock(&self.shared.state).store.fork()
-    }
-
-    /// The exact size.
-    #[must_use]
-    pub fn size(&self) -> Bytes {
-        lock(&self.shared.state).store.size()
-    }
-
-    /// Gives the disk another size at once. Clients learn of it on their next handshake only; for nbd.ko, tell the
-    /// kernel by netlink.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Disk::new`]; nothing changes then.
-    pub fn resize(&self, size: Bytes) -> Result<(), SizeError> {
-        lock(&self.shared.state).store.resize(size)
-    }
-
-    /// The memory that the blocks of this disk take, those it shares with forks included.
-    #[must_use]
-    pub fn allocated(&self) -> Bytes {
-        lock(&self.shared.state).store.allocated()
+        Self::from_images(lock(&self.shared.state).images.fork())
     }
 
     /// What was asked of this disk so far, held and failed requests included.
@@ -203,7 +210,7 @@ impl Disk {
         let mut state = lock(&self.shared.state);
         state.stats.count(&incoming.request);
         // A request that cannot be done fails before any fault sees it: a gate holds only what would have an effect.
-        if let Err(refusal) = execute::check(incoming, state.store.size()) {
+        if let Err(refusal) = execute::check(incoming, state.images.cached().size()) {
             drop(state);
             refusal.put(incoming.how.answer, output.bytes());
             return false;
@@ -218,13 +225,13 @@ impl Disk {
             self.shared.holding.notify_all();
             return true;
         }
-        execute::run(&mut state.store, incoming, output);
+        execute::run(&mut state.images, incoming, output);
         false
     }
 
     /// Prepares for requests at these offsets, which are about to be submitted.
     pub(crate) fn prefetch(&self, offsets: &[Bytes]) {
-        lock(&self.shared.state).store.prefetch(offsets);
+        lock(&self.shared.state).images.cached().prefetch(offsets);
     }
 
     /// Forgets what a connection that has ended still waits for.
@@ -242,7 +249,7 @@ impl State {
         let picked: Vec<HeldRequest> = self.held.extract_if(.., |held| which(held)).collect();
         let run = |held: HeldRequest| {
             let mut output = Output::default();
-            execute::run(&mut self.store, &held.incoming(), &mut output);
+            execute::run(&mut self.images, &held.incoming(), &mut output);
             Released { owner: held.owner, reply: output.take() }
         };
         picked.into_iter().map(run).collect()

@@ -17,7 +17,7 @@ mod socket;
 mod tls;
 mod transport;
 
-pub use disk::{Count, Disk, Fault, Held, Stats};
+pub use disk::{Count, Disk, DiskOptions, Fault, Held, Stats};
 pub use export::{ExportError, ExportOptions};
 pub use listener::{ListenError, Listener};
 pub use nbd_wire::{BlockSizes, BlockSizesError};

@@ -56,6 +56,23 @@ impl Images {
         self.durable.as_ref().map_or(Bytes::ZERO, |durable| self.cached.differing(durable))
     }
 
+    /// As [`Store::extents`] of what reads see, and tells as the second thing of each part whether it is dirty.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn extents(
+        &self,
+        offset: Bytes,
+        len: Bytes,
+        mut show: impl FnMut(bool, bool, Bytes) -> ControlFlow<()>,
+    ) -> Result<(), AccessError> {
+        match &self.durable {
+            Some(durable) => self.cached.extents_against(durable, offset, len, show),
+            None => self.cached.extents(offset, len, |allocated, len| show(allocated, false, len)),
+        }
+    }
+
     /// As [`Store::write`].
     ///
     /// # Errors
@@ -139,16 +156,17 @@ impl Images {
 
     /// What stays of a block that a smaller size cuts through, where it is clean.
     fn clean_edge(&self, size: Bytes) -> Option<(Bytes, Bytes)> {
-        let durable = self.durable.as_ref().filter(|_| size < self.cached.size())?;
+        if size >= self.cached.size() {
+            return None;
+        }
         let len = Bytes(size.0 % BLOCK.0);
         let offset = Bytes(size.0 - len.0);
         let mut clean = len > Bytes::ZERO;
-        self.cached
-            .extents_against(durable, offset, len, |_, dirty, _| {
-                clean &= !dirty;
-                ControlFlow::Continue(())
-            })
-            .ok()?;
+        let told = self.extents(offset, len, |_, dirty, _| {
+            clean &= !dirty;
+            ControlFlow::Continue(())
+        });
+        assert!(told.is_ok(), "a smaller size is past the disk: {told:?}");
         clean.then_some((offset, len))
     }
 }

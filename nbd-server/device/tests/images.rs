@@ -143,10 +143,9 @@ fn check(images: &Images, model: &Model) -> Result<(), TestCaseError> {
     prop_assert!(content(images.cached()) == model.cached, "the cached image differs");
     prop_assert!(content(images.durable()) == model.durable, "the durable image differs");
     let (mut at, mut dirty) = (0, BTreeSet::new());
-    let (cached, durable) = (images.cached(), images.durable());
-    cached
-        .extents_against(durable, Bytes(0), cached.size(), |_, differs, len| {
-            dirty.extend((at / BLOCK.0..(at + len.0).div_ceil(BLOCK.0)).filter(|_| differs));
+    images
+        .extents(Bytes(0), images.cached().size(), |_, is_dirty, len| {
+            dirty.extend((at / BLOCK.0..(at + len.0).div_ceil(BLOCK.0)).filter(|_| is_dirty));
             at += len.0;
             ControlFlow::Continue(())
         })

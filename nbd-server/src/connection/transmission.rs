@@ -206,7 +206,8 @@ impl Transmission {
         };
         let fragment = !asked.flags.contains(CommandFlags::DF);
         let no_hole = asked.flags.contains(CommandFlags::NO_HOLE);
-        let how = How { answer: asked.answer, fragment, no_hole };
+        let fua = asked.flags.contains(CommandFlags::FUA);
+        let how = How { answer: asked.answer, fragment, no_hole, fua };
         let incoming = Incoming { request: fault::Request { op, offset, len }, data, how };
         self.has_held |= self.export.disk.submit(&incoming, outbox, output);
     }

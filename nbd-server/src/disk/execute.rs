@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use brim_device::fault::{Op, Request};
-use brim_device::{AccessError, Bytes, Piece, Store};
+use brim_device::{AccessError, Bytes, Images, Piece, Store};
 use nbd_wire::{CHUNK_DATA_MAX, ErrorCode, Headers};
 
 use super::Incoming;
@@ -69,22 +69,29 @@ pub(super) fn check(incoming: &Incoming<'_>, size: Bytes) -> Result<(), Refusal>
 }
 
 /// Executes a request and appends its reply. The disk may have shrunk since the request was checked.
-pub(super) fn run(store: &mut Store, incoming: &Incoming<'_>, output: &mut Output) {
+///
+/// proto.md, "Ordering of messages and writes": all changes "that the server completes (i.e. replies to) prior to processing
+/// an `NBD_CMD_FLUSH`" have to be durable before that is answered. Here it is all that was executed before the flush is, on
+/// any connection, answered already or not. What waits at a gate was not executed.
+pub(super) fn run(images: &mut Images, incoming: &Incoming<'_>, output: &mut Output) {
     let Request { op, offset, len } = incoming.request;
     let done = match op {
-        Op::Read => return read(store, incoming, output),
-        Op::Write => store.write(offset, incoming.data),
-        // Whatever was answered is in the store, which is all the permanence there is: nothing is left to flush, and
-        // FUA asks for nothing more.
-        Op::Flush => Ok(()),
-        Op::Trim => store.trim(offset, len),
-        Op::Zeroes if incoming.how.no_hole && len <= PAYLOAD_MAX => write_zeroes(store, offset, len),
-        Op::Zeroes => store.zero(offset, len),
+        Op::Read => return read(images.cached(), incoming, output),
+        Op::Write => images.write(offset, incoming.data),
+        Op::Flush => {
+            images.flush();
+            Ok(())
+        }
+        Op::Trim => images.trim(offset, len),
+        Op::Zeroes if incoming.how.no_hole && len <= PAYLOAD_MAX => write_zeroes(images, offset, len),
+        Op::Zeroes => images.zero(offset, len),
     };
-    match done {
+    // After a flush there is nothing that FUA could add, and it has no range.
+    let durable = if incoming.how.fua { done.and_then(|()| images.persist(offset, len)) } else { done };
+    match durable {
         Ok(()) => incoming.how.answer.done(output.bytes()),
         Err(AccessError::PastEnd { .. }) => {
-            shrunk(incoming, store.size()).put(incoming.how.answer, output.bytes());
+            shrunk(incoming, images.cached().size()).put(incoming.how.answer, output.bytes());
         }
         Err(_) => Refusal::new(ErrorCode::Eio, "the store refused").put(incoming.how.answer, output.bytes()),
     }
@@ -93,15 +100,15 @@ pub(super) fn run(store: &mut Store, incoming: &Incoming<'_>, output: &mut Outpu
 /// Zeroes a range whose blocks have to be there afterwards (`NBD_CMD_FLAG_NO_HOLE`). A range that is longer than a
 /// payload may be is freed all the same: no request of a few bytes shall take more memory than one that carries data,
 /// and nothing but memory can run out when the blocks are written again.
-fn write_zeroes(store: &mut Store, offset: Bytes, len: Bytes) -> Result<(), AccessError> {
+fn write_zeroes(images: &mut Images, offset: Bytes, len: Bytes) -> Result<(), AccessError> {
     const STEP: usize = 64 << 10;
     static ZEROES: [u8; STEP] = [0; STEP];
     // Before anything is done: none of the range may leave the disk.
-    store.extents(offset, len, |_, _| ControlFlow::Break(()))?;
+    images.cached().extents(offset, len, |_, _| ControlFlow::Break(()))?;
     let (mut at, mut left) = (offset.0, len.to_len().unwrap_or(0));
     while left > 0 {
         let here = left.min(STEP);
-        store.write(Bytes(at), &ZEROES[..here])?;
+        images.write(Bytes(at), &ZEROES[..here])?;
         at += Bytes::of_len(here).0;
         left -= here;
     }

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use brim_device::fault::{Entry, Op};
-use brim_device::{Bytes, Store};
+use brim_device::{Bytes, Images};
 use nbd_wire::{Answer, ErrorCode, StatusAnswer};
 
 use super::execute::check_range;
@@ -22,6 +22,7 @@ const HOLE_AND_ZERO: u32 = 1 << 0 | 1 << 1;
 
 /// Bits of `brim:state`; docs/nbd.md describes them.
 const ALLOCATED: u32 = 1 << 0;
+const DIRTY: u32 = 1 << 1;
 const FAULT_MAY_FIRE: u32 = 1 << 2;
 
 /// A query for the status of a range.
@@ -36,19 +37,25 @@ pub(crate) struct StatusRequest<'a> {
     pub(crate) contexts: &'a [u32],
 }
 
-/// What a context says of allocated blocks, and of others.
-struct Flags {
-    allocated: u32,
-    hole: u32,
+/// What a context says of blocks.
+#[derive(Clone, Copy)]
+enum Context {
+    Allocation,
+    /// With the bits that are the same everywhere.
+    State(u32),
 }
 
-impl Flags {
-    fn of(context: u32, faulty: bool) -> Self {
-        if context == 0 {
-            return Self { allocated: 0, hole: HOLE_AND_ZERO };
+impl Context {
+    fn of(id: u32, faulty: bool) -> Self {
+        if id == 0 { Self::Allocation } else { Self::State(if faulty { FAULT_MAY_FIRE } else { 0 }) }
+    }
+
+    fn flags(self, allocated: bool, dirty: bool) -> u32 {
+        let set = |flag, yes| if yes { flag } else { 0 };
+        match self {
+            Self::Allocation => set(HOLE_AND_ZERO, !allocated),
+            Self::State(everywhere) => everywhere | set(ALLOCATED, allocated) | set(DIRTY, dirty),
         }
-        let fault = if faulty { FAULT_MAY_FIRE } else { 0 };
-        Self { allocated: ALLOCATED | fault, hole: fault }
     }
 }
 
@@ -56,15 +63,14 @@ impl Disk {
     /// Answers with what the contexts say of this moment.
     pub(crate) fn block_status(&self, request: &StatusRequest<'_>, output: &mut Vec<u8>) {
         let state = lock(&self.shared.state);
-        let (store, faulty) = (state.store.fork(), state.faults.entries().iter().any(may_fire));
+        let (images, faulty) = (state.images.fork(), state.faults.entries().iter().any(may_fire));
         drop(state);
-        if let Err(refusal) = check(request, store.size()) {
+        if let Err(refusal) = check(request, images.cached().size()) {
             return refusal.put(request.answer, output);
         }
-        for (index, context) in request.contexts.iter().enumerate() {
-            let flags = Flags::of(*context, faulty);
-            let mut status = request.answer.status(*context, output);
-            fill(&mut status, request, &store, &flags);
+        for (index, id) in request.contexts.iter().enumerate() {
+            let mut status = request.answer.status(*id, output);
+            fill(&mut status, request, &images, Context::of(*id, faulty));
             status.finish(index + 1 == request.contexts.len());
         }
     }
@@ -89,10 +95,10 @@ fn check(request: &StatusRequest<'_>, size: Bytes) -> Result<(), Refusal> {
     check_range(request.offset, request.len, size, ErrorCode::Einval)
 }
 
-fn fill(status: &mut StatusAnswer<'_>, request: &StatusRequest<'_>, store: &Store, flags: &Flags) {
+fn fill(status: &mut StatusAnswer<'_>, request: &StatusRequest<'_>, images: &Images, context: Context) {
     let most = if request.one { 1 } else { EXTENTS_MAX };
-    let told = store.extents(request.offset, request.len, |allocated, len| {
-        let flags = if allocated { flags.allocated } else { flags.hole };
+    let told = images.extents(request.offset, request.len, |allocated, dirty, len| {
+        let flags = context.flags(allocated, dirty);
         if status.count() == most && status.is_new(flags) {
             return ControlFlow::Break(());
         }
