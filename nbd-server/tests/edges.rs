@@ -7,7 +7,7 @@ mod client;
 
 use brim_device::Bytes;
 use client::Chunked;
-use nbd_server::{Disk, Server};
+use nbd_server::{Disk, DiskOptions, Server};
 use nbd_wire::{Command, CommandFlags, ErrorCode, Headers};
 
 const SIZE: u64 = 128 << 20;
@@ -63,11 +63,26 @@ const EDGES: [Edge; 34] = [
     (Command::Flush, FUA, 77, 7, None),
 ];
 
+fn serve(write_cache: bool) -> Server {
+    let server = Server::new();
+    let disk = Disk::new_with(Bytes(SIZE), DiskOptions { write_cache }).unwrap();
+    server.add_export("", disk).unwrap();
+    server
+}
+
 #[test]
-fn the_edge_table() {
+fn the_edge_table_without_cache() {
+    the_edge_table(false);
+}
+
+#[test]
+fn the_edge_table_with_cache() {
+    the_edge_table(true);
+}
+
+fn the_edge_table(write_cache: bool) {
     for headers in [Headers::Simple, Headers::Structured, Headers::Extended] {
-        let (server, disk) = (Server::new(), Disk::new(Bytes(SIZE)).unwrap());
-        server.add_export("", disk).unwrap();
+        let server = serve(write_cache);
         let mut client = Chunked::connect(&server, headers, &[]);
         for (command, flags, offset, length, code) in EDGES {
             let payload = command == Command::Write;
@@ -86,8 +101,7 @@ fn the_edge_table() {
 #[test]
 fn edges_of_chunks() {
     for headers in [Headers::Simple, Headers::Structured, Headers::Extended] {
-        let (server, disk) = (Server::new(), Disk::new(Bytes(SIZE)).unwrap());
-        server.add_export("", disk).unwrap();
+        let server = serve(false);
         let mut client = Chunked::connect(&server, headers, &[]);
         let simple = headers == Headers::Simple;
         let whole = client.ask(Command::Read, CommandFlags::DF, 0, 64 << 10);

@@ -16,7 +16,7 @@ const SIZES: BlockSizes = BlockSizes { minimum: 4096, preferred: 65536, maximum:
 
 /// Another disk of the same server, with its URI.
 fn sized(rig: &Rig) -> Result<(Disk, String), Failed> {
-    let disk = Disk::new(Bytes(8 << 20))?;
+    let disk = Disk::new_with(Bytes(8 << 20), rig.disk.options())?;
     let options = ExportOptions { block_sizes: SIZES, enforce_block_sizes: true, ..ExportOptions::default() };
     rig.server.add_export_with("sized", disk.clone(), options)?;
     Ok((disk, rig.uri.replace("/disk", "/sized")))

@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use brim_device::fault::{Row, Then, When};
 use brim_device::{Bytes, Store};
 use libtest_mimic::Failed;
+use nbd_server::client::Client;
 use serde_json::Value;
 
 use super::{Check, Rig, SIZE, noise, output, qemu_io, succeed, text};
@@ -90,6 +91,18 @@ fn nbdinfo_map(rig: &Rig) -> Result<(), Failed> {
 
 fn nbdinfo_map_of_state(rig: &Rig) -> Result<(), Failed> {
     islands(rig)?;
+    // QEMU flushes before it ends.
+    assert_eq!(map(rig, "--map=brim:state")?, expected(1, 0));
+    let client = Client::connect(rig.server.connect()?, "disk")?;
+    client.write(Bytes(ISLANDS[0]), &vec![1; usize::try_from(ISLAND)?])?;
+    client.write(Bytes(ISLANDS[1]), &vec![1; usize::try_from(ISLAND)?])?;
+    let mut dirty = expected(1, 0);
+    if rig.disk.options().write_cache {
+        dirty[1][2] = 3;
+        dirty[3][2] = 3;
+    }
+    assert_eq!(map(rig, "--map=brim:state")?, dirty);
+    client.flush()?;
     assert_eq!(map(rig, "--map=brim:state")?, expected(1, 0));
     let when = When { op: None, nth: Some(1_000_000) };
     rig.disk.add_fault(Row { name: "late".to_owned(), when, then: Then::Hold })?;

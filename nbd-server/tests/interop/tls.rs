@@ -2,7 +2,7 @@
 
 use brim_device::Bytes;
 use libtest_mimic::Failed;
-use nbd_server::{Server, Tls, TlsOptions};
+use nbd_server::{DiskOptions, Server, Tls, TlsOptions};
 
 use super::certificates::Certificates;
 use super::{Family, Rig, SIZE, noise, output, succeed, text};
@@ -31,7 +31,7 @@ impl Secured {
         let certificates = Certificates::new();
         let options = TlsOptions { required: true, verify_peer: true };
         let tls = Tls::from_directory(certificates.directory(), options).unwrap();
-        Self { rig: Rig::on(Server::with_tls(tls), family), certificates }
+        Self { rig: Rig::on(Server::with_tls(tls), family, DiskOptions::default()), certificates }
     }
 
     /// The server's URI for a client of libnbd that has these certificates.
@@ -103,7 +103,7 @@ fn nbdinfo_plain(secured: &Secured) -> Result<(), Failed> {
 }
 
 fn nbdinfo_not_offered(_: &Secured) -> Result<(), Failed> {
-    let (off, certificates) = (Rig::new(Family::Tcp), Certificates::new());
+    let (off, certificates) = (Rig::new(Family::Tcp, DiskOptions::default()), Certificates::new());
     let uri = off.uri.replacen("nbd", "nbds", 1);
     let uri = format!("{uri}?tls-certificates={}", text(certificates.directory()));
     refused("nbdinfo", &[&uri])?;
