@@ -1,5 +1,7 @@
 //! Any interleaving of requests, on any number of connections of every kind, against a model of the disk.
 //!
+//! Half of the disks have a write cache, which no reply may tell of; what is durable in the end is checked too.
+//!
 //! A case is a number: it says the disks, the exports, the connections and what each asks for; threads and the kernel
 //! say the order. `BRIM_MODEL_SECONDS=3600` goes on for as long, and `BRIM_MODEL_CASE=17` starts with that case.
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not seen as tests by clippy")]
@@ -7,6 +9,8 @@
 #[path = "common/chunked.rs"]
 #[expect(dead_code, reason = "what other tests ask for one by one is in flight together here")]
 mod client;
+#[path = "interleavings/dice.rs"]
+mod dice;
 #[path = "interleavings/history.rs"]
 mod history;
 
@@ -15,14 +19,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use brim_device::Bytes;
 use brim_device::fault::{Row, Then, When};
+use brim_device::{Bytes, Store};
 use client::{Answered, Chunked};
-use history::{Event, Value, What, check};
-use nbd_server::{Disk, ExportOptions, Server};
+use dice::{Dice, bounds};
+use history::{Event, Value, What, check, check_durable};
+use nbd_server::{Disk, DiskOptions, ExportOptions, Server};
 use nbd_wire::{Command, CommandFlags, ErrorCode, Headers};
-use rand_xoshiro::Xoshiro256PlusPlus;
-use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 /// Requests of one connection, and of these in flight.
 const REQUESTS: usize = 60;
@@ -32,52 +35,12 @@ const CELL_MIN: u64 = 8;
 /// `NBD_STATE_ZERO`.
 const STATE_ZERO: u64 = 1 << 1;
 
-struct Dice(Xoshiro256PlusPlus);
-
-impl Dice {
-    fn new(case: u64, stream: u64) -> Self {
-        Self(Xoshiro256PlusPlus::seed_from_u64(case << 8 | stream))
-    }
-
-    fn below(&mut self, most: u64) -> u64 {
-        self.0.next_u64() % most.max(1)
-    }
-
-    fn index(&mut self, most: usize) -> usize {
-        as_len(self.below(as_u64(most)))
-    }
-
-    fn one_in(&mut self, count: u64) -> bool {
-        self.below(count) == 0
-    }
-}
-
 fn as_len(value: u64) -> usize {
     usize::try_from(value).unwrap()
 }
 
 fn as_u64(len: usize) -> u64 {
     u64::try_from(len).unwrap()
-}
-
-/// Where requests begin and end: blocks, sectors, and bytes just beside.
-fn bounds(size: u64, dice: &mut Dice) -> Vec<u64> {
-    let mut places = Vec::new();
-    for _ in 0..24 {
-        let unit = [1, 512, 4096][dice.index(3)];
-        let (at, beside) = (dice.below(size / unit) * unit, CELL_MIN + dice.below(9));
-        places.push([at, at, at.saturating_sub(beside), at + beside][dice.index(4)]);
-    }
-    places.sort_unstable();
-    let mut bounds = vec![0];
-    for place in places {
-        let before = bounds.last().copied().unwrap_or(0);
-        if before + CELL_MIN <= place && place + CELL_MIN <= size {
-            bounds.push(place);
-        }
-    }
-    bounds.push(size);
-    bounds
 }
 
 /// A tag as the bytes of a range: each byte says its place too.
@@ -139,6 +102,7 @@ struct Sent {
     end: usize,
     tag: Value,
     when: u64,
+    fua: bool,
     /// The error it has to be answered with.
     due: Option<ErrorCode>,
 }
@@ -152,6 +116,8 @@ struct Seen {
     overtaken: usize,
     fragments: usize,
     statuses: usize,
+    /// Cells that a power cut would have changed.
+    dirty: usize,
 }
 
 struct Connection<'a> {
@@ -212,7 +178,8 @@ impl Connection<'_> {
         let flags = self.flags(command);
         let when = self.shared.tick();
         let cookie = self.client.send(command, flags, (offset, length), &data);
-        self.waiting.insert(cookie, Sent { command, first, end, tag, when, due });
+        let fua = flags.contains(CommandFlags::FUA);
+        self.waiting.insert(cookie, Sent { command, first, end, tag, when, fua, due });
     }
 
     /// Any flags that leave a request what it is.
@@ -242,15 +209,16 @@ impl Connection<'_> {
         let (cookie, answered) = self.client.receive_any(None);
         let done = self.shared.tick();
         self.seen.overtaken += usize::from(self.waiting.keys().next().is_some_and(|first| *first < cookie));
-        let Sent { command, first, end, tag, when: sent, due } = self.waiting.remove(&cookie).unwrap();
+        let Sent { command, first, end, tag, when: sent, fua, due } = self.waiting.remove(&cookie).unwrap();
         assert_eq!(answered.code(), due, "case {}: {command:?}", self.shared.case);
         if due.is_some() {
             self.seen.refused += 1;
             return;
         }
         let what = match command {
-            Command::Write => What::Put(tag),
-            Command::WriteZeroes | Command::Trim => What::Put(0),
+            Command::Write => What::Put { value: tag, fua },
+            Command::WriteZeroes | Command::Trim => What::Put { value: 0, fua },
+            Command::Flush => What::Flush,
             Command::Read => {
                 self.seen.fragments += usize::from(answered.chunks > 1);
                 What::See(self.shared.values(first, end, &answered.data))
@@ -308,7 +276,11 @@ fn play(case: u64, broken: bool, total: &mut Seen) -> Result<(), String> {
     let size = if dice.one_in(4) { 192 << 10 } else { 5 * 4096 + 512 };
     let shared =
         Shared { case, bounds: bounds(size, &mut dice), clock: AtomicU64::new(1), tags: AtomicU64::new(1) };
-    let disks: Vec<Disk> = (0..=dice.below(2)).map(|_| Disk::new(Bytes(size)).unwrap()).collect();
+    let disk = |index| {
+        let write_cache = (case + index) % 2 == 1;
+        Disk::new_with(Bytes(size), DiskOptions { write_cache }).unwrap()
+    };
+    let disks: Vec<Disk> = (0..=dice.below(2)).map(disk).collect();
     let server = serve(&disks, &if broken { disks[0].fork() } else { disks[0].clone() });
     let connections = if broken { 2 } else { 1 + dice.below(6) };
     let gates = dice.one_in(2);
@@ -342,9 +314,15 @@ fn play(case: u64, broken: bool, total: &mut Seen) -> Result<(), String> {
         }
     });
     for (disk, mut events) in disks.iter().zip(histories) {
-        let mut all = vec![0; as_len(size)];
-        disk.snapshot().read(Bytes(0), &mut all).unwrap();
-        let what = What::See(shared.values(0, shared.cells(), &all));
+        let values = |store: &Store| {
+            let mut all = vec![0; as_len(size)];
+            store.read(Bytes(0), &mut all).unwrap();
+            shared.values(0, shared.cells(), &all)
+        };
+        let (left, durable) = (values(&disk.snapshot()), values(&disk.durable()));
+        total.dirty += left.iter().zip(&durable).filter(|(left, durable)| left != durable).count();
+        check_durable(&events, &durable).map_err(|why| format!("case {case}: durable, {why}"))?;
+        let what = What::See(left);
         events.push(Event { what, first: 0, end: shared.cells(), sent: shared.tick(), done: shared.tick() });
         check(&events, shared.cells()).map_err(|why| format!("case {case}: {why}"))?;
     }
@@ -377,6 +355,7 @@ impl Seen {
         self.overtaken += other.overtaken;
         self.fragments += other.fragments;
         self.statuses += other.statuses;
+        self.dirty += other.dirty;
     }
 }
 
@@ -399,9 +378,9 @@ fn some_order_explains_every_reply() {
         }
         case += 1;
     }
-    let Seen { tags, zeroes, refused, overtaken, fragments, statuses } = seen;
+    let Seen { tags, zeroes, refused, overtaken, fragments, statuses, dirty } = seen;
     assert!(
-        [tags, zeroes, refused, overtaken, fragments, statuses].iter().all(|count| *count > 0),
+        [tags, zeroes, refused, overtaken, fragments, statuses, dirty].iter().all(|count| *count > 0),
         "{seen:?}"
     );
 }

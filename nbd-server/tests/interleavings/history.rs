@@ -20,8 +20,10 @@ pub(crate) struct Event {
 
 #[derive(Clone, Debug)]
 pub(crate) enum What {
-    /// All cells get a value: a write its tag; zeroes and trims zero.
-    Put(Value),
+    /// All cells get a value: a write its tag; zeroes and trims zero. With FUA, it is durable before the answer.
+    Put { value: Value, fua: bool },
+    /// All that was answered before is durable; no cell sees it.
+    Flush,
     /// What was seen in each cell; `None` where the reply says nothing of it.
     See(Vec<Option<Value>>),
 }
@@ -55,10 +57,35 @@ pub(crate) fn check(events: &[Event], cells: usize) -> Result<(), String> {
 fn access(event: &Event, cell: usize) -> Option<Access> {
     let index = cell.checked_sub(event.first).filter(|_| cell < event.end)?;
     let (put, value) = match &event.what {
-        What::Put(value) => (true, *value),
+        What::Put { value, .. } => (true, *value),
+        What::Flush => return None,
         What::See(values) => (false, values[index]?),
     };
     Some(Access { put, value, sent: event.sent, done: event.done })
+}
+
+/// Checks that what is durable after all events may be: each cell holds what some request put there, and nothing that was
+/// over and covered before a flush, or before a FUA of the cell, was sent.
+pub(crate) fn check_durable(events: &[Event], durable: &[Option<Value>]) -> Result<(), String> {
+    let flushes: Vec<u64> =
+        events.iter().filter(|event| matches!(event.what, What::Flush)).map(|event| event.sent).collect();
+    for (cell, value) in durable.iter().enumerate() {
+        let on_cell = |event: &&Event| (event.first..event.end).contains(&cell);
+        let mut puts = vec![Access { put: true, value: 0, sent: 0, done: 0 }];
+        puts.extend(events.iter().filter_map(|event| access(event, cell)).filter(|access| access.put));
+        let fua = |event: &&Event| matches!(event.what, What::Put { fua: true, .. });
+        let fuas: Vec<u64> = events.iter().filter(on_cell).filter(fua).map(|event| event.sent).collect();
+        let is_over = |source: &Access| {
+            let covered = |flush| puts.iter().any(|put| source.before(put) && put.done < flush);
+            fuas.iter().any(|sent| source.done < *sent) || flushes.iter().any(|sent| covered(*sent))
+        };
+        if !puts.iter().any(|source| Some(source.value) == *value && !is_over(source)) {
+            return Err(format!(
+                "cell {cell}: {value:?} is old; put were {puts:?}, FUA {fuas:?}, flushes {flushes:?}"
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn check_cell(accesses: &[Access]) -> Result<(), String> {
@@ -100,7 +127,15 @@ fn held_without_a_gap(accesses: &[Access]) -> Result<(), String> {
 }
 
 fn put(value: Value, sent: u64, done: u64) -> Event {
-    Event { what: What::Put(value), first: 0, end: 1, sent, done }
+    Event { what: What::Put { value, fua: false }, first: 0, end: 1, sent, done }
+}
+
+fn put_durably(value: Value, sent: u64, done: u64) -> Event {
+    Event { what: What::Put { value, fua: true }, first: 0, end: 1, sent, done }
+}
+
+fn flush(sent: u64, done: u64) -> Event {
+    Event { what: What::Flush, first: 0, end: 0, sent, done }
 }
 
 fn see(value: Value, sent: u64, done: u64) -> Event {
@@ -137,5 +172,26 @@ fn what_a_disk_could_answer_passes() {
     ];
     for events in possible {
         assert_eq!(check(&events, 1), Ok(()), "{events:?}");
+    }
+}
+
+/// For what a cache might wrongly have kept back: it is found out, and what it may keep back passes.
+#[test]
+fn what_is_not_durable_is_found() {
+    let cases = [
+        (vec![put(1, 1, 2)], vec![0, 1]),
+        (vec![put(1, 1, 2), flush(3, 4)], vec![1]),
+        (vec![put(1, 1, 4), flush(2, 3)], vec![0, 1]),
+        (vec![put(1, 1, 2), flush(3, 4), put(2, 5, 6)], vec![1, 2]),
+        (vec![put(1, 1, 2), put(2, 3, 4), flush(5, 6)], vec![2]),
+        (vec![put(1, 1, 2), put_durably(2, 3, 4)], vec![2]),
+        (vec![put(1, 1, 4), put_durably(2, 2, 3)], vec![1, 2]),
+        (vec![put_durably(2, 1, 2), put(1, 3, 4)], vec![2, 1]),
+    ];
+    for (events, may) in cases {
+        for value in 0..4 {
+            let told = check_durable(&events, &[Some(value)]);
+            assert_eq!(told.is_ok(), may.contains(&value), "{value} after {events:?}: {told:?}");
+        }
     }
 }
