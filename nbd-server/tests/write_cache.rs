@@ -81,9 +81,9 @@ fn a_power_cut_loses_what_was_not_flushed() {
 #[test]
 fn fua_makes_its_own_range_durable_and_nothing_else() {
     let (_server, disk, client) = serve(true);
-    client.write(Bytes(0), &[1; 32768]).unwrap();
+    client.write(Bytes(0), &vec![1; 32768]).unwrap();
     client.flush().unwrap();
-    client.write(Bytes(0), &[2; 32768]).unwrap();
+    client.write(Bytes(0), &vec![2; 32768]).unwrap();
     let (offset, len) = (Bytes(1000), Bytes(1000));
     done(&client, Command::Write { offset, data: &[3; 1000], fua: true });
     done(&client, Command::Trim { offset: Bytes(8192), len: Bytes(4096), fua: true });
