@@ -32,6 +32,9 @@ pub(crate) struct Serve {
     /// Tell clients that the disk is a rotational one
     #[arg(long)]
     pub(crate) rotational: bool,
+    /// Give every disk a volatile write cache: only a flush or FUA makes what is written durable
+    #[arg(long)]
+    pub(crate) write_cache: bool,
     /// Tell clients to keep to these block sizes, the last of which is the longest payload: 512, 4KiB,64KiB,1MiB
     #[arg(long, value_name = "MIN[,PREFERRED[,MAX]]", value_parser = block_sizes)]
     pub(crate) block_size: Option<BlockSizes>,

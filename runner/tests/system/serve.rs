@@ -25,6 +25,7 @@ pub(crate) fn tests() -> Vec<Test> {
         ("serve_on_a_unix_socket", CLIENTS, unix),
         ("serve_on_tcp", CLIENTS, tcp),
         ("serve_read_only_and_rotational", CLIENTS, read_only_and_rotational),
+        ("serve_with_a_write_cache", CLIENTS, write_cache),
         ("serve_several_disks_with_block_sizes", CLIENTS, several),
         ("serve_tls_with_the_certificates_of_the_manual", SECURE, tls),
         ("serve_a_client_on_stdin", &[], stdio),
@@ -128,6 +129,26 @@ fn read_only_and_rotational() {
     let write =
         Command::new("qemu-io").args(["-f", "raw", &served.uri, "-c", "write 0 4k"]).output().unwrap();
     assert!(!write.status.success(), "a write to a read-only disk");
+    served.end();
+}
+
+/// What nbdcopy leaves without `--flush` is dirty, and with it is not.
+fn write_cache() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = directory.path().join("source");
+    std::fs::write(&source, vec![7; 1 << 20]).unwrap();
+    let served = Served::start(&["--listen", "127.0.0.1:0", "--write-cache"]);
+    for (arguments, state) in [(&[][..], 3), (&["--flush"], 1)] {
+        let copied = Command::new("nbdcopy").args(arguments).arg(&source).arg(&served.uri).status().unwrap();
+        assert!(copied.success());
+        let (_, told) = nbdinfo(&["--map=brim:state", "--json", &served.uri]);
+        let extents: serde_json::Value = serde_json::from_str(&told).unwrap();
+        assert_eq!(
+            (&extents[0]["length"], &extents[0]["type"]),
+            (&(1 << 20).into(), &state.into()),
+            "{told}"
+        );
+    }
     served.end();
 }
 

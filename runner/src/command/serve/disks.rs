@@ -1,6 +1,6 @@
 //! What is served: a disk for each export, and TLS before them.
 
-use nbd_server::{Disk, ExportError, ExportOptions, Server, Tls, TlsError, TlsOptions};
+use nbd_server::{Disk, DiskOptions, ExportError, ExportOptions, Server, Tls, TlsError, TlsOptions};
 
 use crate::cli::{BlockSizePolicy, Export, Serve, TlsMode};
 use crate::error::Error;
@@ -37,7 +37,8 @@ fn disk(export: &Export, arguments: &Serve) -> Result<Disk, Error> {
         };
         return Err(Error::Usage { what, help });
     };
-    Disk::new(size).map_err(|error| Error::Usage {
+    let options = DiskOptions { write_cache: arguments.write_cache };
+    Disk::new_with(size, options).map_err(|error| Error::Usage {
         what: error.to_string(),
         help: "a size is a multiple of 512 bytes, as in --size 1GiB".to_owned(),
     })
