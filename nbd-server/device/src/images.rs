@@ -4,7 +4,7 @@
 
 use std::ops::ControlFlow;
 
-use crate::{AccessError, BLOCK, Bytes, SizeError, Store};
+use crate::{AccessError, BLOCK, Bytes, Page, SizeError, Store};
 
 /// The content of a disk, with or without a volatile write cache.
 ///
@@ -80,6 +80,15 @@ impl Images {
     /// As there.
     pub fn write(&mut self, offset: Bytes, data: &[u8]) -> Result<(), AccessError> {
         self.cached.write(offset, data)
+    }
+
+    /// As [`Store::write_pages`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn write_pages(&mut self, offset: Bytes, len: Bytes, pages: &[Page]) -> Result<(), AccessError> {
+        self.cached.write_pages(offset, len, pages)
     }
 
     /// As [`Store::trim`].

@@ -6,7 +6,7 @@ use brim_device::fault::{Op, Request};
 use brim_device::{AccessError, Bytes, Images, Piece, Store};
 use nbd_wire::{CHUNK_DATA_MAX, ErrorCode, Headers};
 
-use super::Incoming;
+use super::{Data, Incoming};
 use crate::output::Output;
 
 /// The longest read or write that is served. proto.md, "Size constraints", has clients stay at 32 MiB unless told
@@ -77,7 +77,10 @@ pub(super) fn run(images: &mut Images, incoming: &Incoming<'_>, output: &mut Out
     let Request { op, offset, len } = incoming.request;
     let done = match op {
         Op::Read => return read(images.cached(), incoming, output),
-        Op::Write => images.write(offset, incoming.data),
+        Op::Write => match incoming.data {
+            Data::Bytes(bytes) => images.write(offset, bytes),
+            Data::Pages(payload) => payload.write(images, offset),
+        },
         Op::Flush => {
             images.flush();
             Ok(())
