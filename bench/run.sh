@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # Measures `brim serve` beside other NBD servers and writes bench/RESULTS.md: bash bench/run.sh [-r ROUNDS] [-t SECONDS]
-# [-s GIB] [-o FILE]. stdout is the short table for the README. The defaults take about an hour and want a quiet machine.
+# [-s GIB] [-w WORKLOADS] [-o FILE]. stdout is the short table for the README. The defaults take about an hour and want a quiet machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-rounds=5 seconds=2 gib=4 out=bench/RESULTS.md
-while getopts r:t:s:o: option; do
+rounds=5 seconds=2 gib=4 out=bench/RESULTS.md workloads=()
+while getopts r:t:s:o:w: option; do
     case $option in
     r) rounds=$OPTARG ;;
     t) seconds=$OPTARG ;;
     s) gib=$OPTARG ;;
     o) out=$OPTARG ;;
+    w) workloads=(-w "$OPTARG") ;;
     *) exit 2 ;;
     esac
 done
@@ -32,7 +33,7 @@ trap 'rm -rf "$scratch"' EXIT
 # shellcheck disable=SC2016 # compare.sh sets SOCK and SIZE
 brim='brim=@exec "$BRIM" serve --unix $SOCK --size $SIZE'
 measure() { bash bench/compare.sh -r "$rounds" -t "$seconds" -s "$gib" "$@" "$brim" --baselines >"$scratch/table" || return; }
-measure -o "$scratch/free.tsv"
+measure -o "$scratch/free.tsv" "${workloads[@]}"
 # With one request in flight, which of the two processors a process wakes up on decides more than the server does.
 measure -o "$scratch/same.tsv" -p same -w "randread-q1 randwrite-q1 blast-read-q1 blast-write-q1"
 

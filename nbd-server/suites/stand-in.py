@@ -92,8 +92,8 @@ def passes_signals(server):
 
 
 def serve(disk, where, pid_file=None):
-    """Becomes brim where nothing has to be on the disk beforehand, else stays around it."""
-    if not disk.content:
+    """Becomes brim where nothing has to be done first, else stays around it. A suite takes the pid file for a sign."""
+    if not disk.content and (where[0] != "--unix" or len(where) > 2):
         tell(disk)
         write_pid(pid_file)
         os.execv(BRIM, disk.command(*where))
@@ -200,6 +200,7 @@ def plugin_disk(plugin, rest):
 
 def nbdkit(arguments):
     name, flags, where, pid_file, command, dump_plugin = "", [], [], None, None, False
+    port, address = None, "127.0.0.1"
     words, others = list(arguments), []
     version = "--version" in words
     while words:
@@ -218,14 +219,16 @@ def nbdkit(arguments):
             path = value or words.pop(0)
             where = [] if path == "-" else ["--unix", path]
         elif word in ("-p", "--port"):
-            where = ["--listen", f"127.0.0.1:{value or words.pop(0)}"]
+            port = value or words.pop(0)
         elif word in ("-P", "--pidfile"):
             pid_file = value or words.pop(0)
         elif word in ("-e", "--export", "--export-name"):
             name = value or words.pop(0)
         elif word == "--run":
             command = value or words.pop(0)
-        elif word in ("-i", "--ipaddr", "-t", "--threads"):
+        elif word in ("-i", "--ipaddr"):
+            address = value or words.pop(0)
+        elif word in ("-t", "--threads"):
             value or words.pop(0)
         elif word == "--dump-plugin":
             dump_plugin = True
@@ -246,7 +249,9 @@ def nbdkit(arguments):
     disk.name, disk.flags = name, flags
     if command is not None:
         run_with(disk, where, command)
-    if not where and "LISTEN_FDS" in os.environ:
+    if port:
+        where = ["--listen", f"[{address}]:{port}" if ":" in address else f"{address}:{port}"]
+    elif not where and "LISTEN_FDS" in os.environ:
         where = ["--activated"]
     serve(disk, where or no("default port"), pid_file)
 
