@@ -8,6 +8,7 @@ cd "$(dirname "$0")/.."
 need libnbd-bin nbdinfo nbdcopy
 need qemu-utils qemu-io qemu-img
 need fio fio
+need openssl openssl
 need systemd systemd-socket-activate
 need util-linux fstrim blkdiscard findmnt
 install_missing
@@ -23,6 +24,8 @@ fi
 
 step() { echo "== $*" >&2; "$@"; }
 step cargo fmt --all --check
+# The rest of fuzz/ needs a C++ compiler: scripts/fuzz.sh. The kept corpus is replayed by the tests.
+step cargo fmt --manifest-path fuzz/Cargo.toml --check
 step cargo clippy --workspace --all-targets --locked -- -D warnings
 # Advisories are fetched from the network, which a build machine may not have: `cargo deny check advisories` by hand.
 step cargo deny --log-level error check bans licenses sources

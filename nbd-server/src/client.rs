@@ -6,13 +6,14 @@
 mod pending;
 mod reader;
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 
 use brim_device::Bytes;
 use nbd_wire::{
-    ClientHandshake, ClientHandshakeError, CommandFlags, ErrorCode, ExportInfo, Request, TransmissionFlags,
+    ClientHandshake, ClientHandshakeError, ClientOutcome, CommandFlags, ErrorCode, ExportInfo, Request,
+    TransmissionFlags,
 };
 
 use crate::lock;
@@ -262,7 +263,7 @@ impl Drop for Client {
         let mut goodbye = Vec::with_capacity(Request::SIZE);
         request(nbd_wire::Command::Disconnect, CommandFlags::NONE, Bytes::ZERO, 0).encode(&mut goodbye);
         // Without room in the socket the server learns it from the closing.
-        let _learned_anyway = self.shared.socket.try_send(&goodbye);
+        let _learned_anyway = self.shared.socket.try_send(&[IoSlice::new(&goodbye)]);
         self.shared.socket.shutdown();
         // A completion may hold the last handle, and then this is the reader's own thread.
         if let Some(reader) =
@@ -297,9 +298,9 @@ fn shake_hands(socket: &Socket, reader: &mut Reader, export: &str) -> Result<Exp
         let step = handshake.receive(reader.bytes(), &mut output);
         socket.send_all(&output)?;
         output.clear();
-        let (used, negotiated) = step?;
+        let (used, outcome) = step?;
         reader.consume(used);
-        if let Some(negotiated) = negotiated {
+        if let ClientOutcome::Transmission(negotiated) = outcome {
             return Ok(negotiated.info);
         }
         if reader.receive(socket)? == 0 {

@@ -10,21 +10,21 @@ use std::io;
 use std::sync::Arc;
 
 use brim_device::Bytes;
-use nbd_wire::{Outcome, ServerHandshake, ServerHandshakeError};
-use rustix::event::{PollFd, PollFlags, poll};
+use nbd_wire::{Outcome, ServerHandshake, ServerHandshakeError, TlsPolicy};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::export::ExportList;
 use crate::outbox::Outbox;
-use crate::socket::Socket;
+use crate::output::Output;
+use crate::socket::{Socket, Wait};
+use crate::tls::Tls;
+use crate::transport::Transport;
 use input::Input;
 use transmission::{Progress, Transmission};
 
 /// With this many bytes of replies unsent, no further request is looked at.
 const OUTPUT_MAX: usize = 256 << 10;
-
-/// After a reply that was larger than this, its buffer is given back.
-const OUTPUT_KEPT: usize = 4 << 20;
 
 /// Why a connection ended otherwise than by the client's wish.
 #[derive(Debug, thiserror::Error)]
@@ -37,33 +37,6 @@ pub(crate) enum ConnectionError {
     PayloadTooLong { length: Bytes },
     #[error("the socket failed")]
     Socket(#[from] io::Error),
-}
-
-/// Replies on their way out.
-#[derive(Debug, Default)]
-pub(crate) struct Output {
-    bytes: Vec<u8>,
-    sent: usize,
-}
-
-impl Output {
-    fn pending(&self) -> usize {
-        self.bytes.len() - self.sent
-    }
-
-    /// Sends what the socket takes without waiting.
-    fn send(&mut self, socket: &Socket) -> io::Result<()> {
-        while let Some(rest) = self.bytes.get(self.sent..).filter(|rest| !rest.is_empty()) {
-            match socket.try_send(rest)? {
-                Some(count) => self.sent += count,
-                None => return Ok(()),
-            }
-        }
-        self.bytes.clear();
-        self.sent = 0;
-        self.bytes.shrink_to(OUTPUT_KEPT);
-        Ok(())
-    }
 }
 
 /// What poll(2) found.
@@ -81,7 +54,8 @@ enum Phase {
 
 /// The state of one connection.
 pub(crate) struct Connection {
-    socket: Socket,
+    socket: Transport,
+    tls: Option<Tls>,
     exports: ExportList,
     outbox: Arc<Outbox>,
     input: Input,
@@ -90,11 +64,18 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(socket: Socket, exports: ExportList, outbox: Arc<Outbox>) -> Self {
+    pub(crate) fn new(
+        socket: Arc<Socket>,
+        tls: Option<Tls>,
+        exports: ExportList,
+        outbox: Arc<Outbox>,
+    ) -> Self {
         let mut output = Output::default();
-        ServerHandshake::greet(&mut output.bytes);
-        let phase = Phase::Handshake(ServerHandshake::new());
-        Self { socket, exports, outbox, input: Input::new(), output, phase }
+        ServerHandshake::greet(output.bytes());
+        let policy = tls.as_ref().map_or(TlsPolicy::Off, Tls::policy);
+        let phase = Phase::Handshake(ServerHandshake::with_tls(policy));
+        let socket = Transport::new(socket);
+        Self { socket, tls, exports, outbox, input: Input::new(), output, phase }
     }
 
     /// Serves until the client leaves, breaks the protocol, or the server stops. Held requests of this connection are
@@ -103,7 +84,7 @@ impl Connection {
         let result = self.turn();
         if result.is_err() {
             // Best effort: the client may still want to know what was answered before it broke the protocol.
-            let _client_gone = self.output.send(&self.socket);
+            let _client_gone = self.output.send(&mut self.socket);
         }
         result
     }
@@ -111,18 +92,24 @@ impl Connection {
     fn turn(&mut self) -> Result<(), ConnectionError> {
         loop {
             let progress = self.process()?;
-            self.output.send(&self.socket)?;
+            self.output.send(&mut self.socket)?;
             let room = self.output.pending() < OUTPUT_MAX;
             match progress {
                 Progress::OutputFull if room => continue,
-                Progress::Closed if self.output.pending() == 0 => return Ok(()),
+                Progress::Closed if self.output.pending() == 0 && !self.socket.wants_write() => return Ok(()),
                 _ => {}
             }
+            if self.only_input_can_come(progress) {
+                if self.receive(Wait::Yes)? == Some(0) {
+                    self.close();
+                }
+                continue;
+            }
             let ready = self.wait(room && !matches!(progress, Progress::Closed))?;
-            if ready.bell && !self.outbox.collect(&mut self.output.bytes) {
+            if ready.bell && !self.outbox.collect(self.output.bytes()) {
                 return Ok(());
             }
-            if ready.input && self.receive()? == Some(0) {
+            if ready.input && self.receive(Wait::No)? == Some(0) {
                 self.close();
             }
         }
@@ -141,12 +128,12 @@ impl Connection {
                     return Ok(progress);
                 }
                 Phase::Handshake(handshake) => {
-                    let received =
-                        handshake.receive(self.input.bytes(), &self.exports, &mut self.output.bytes);
+                    let received = handshake.receive(self.input.bytes(), &self.exports, self.output.bytes());
                     let (used, outcome) = received?;
                     self.input.consume(used);
                     match outcome {
                         Outcome::More => return Ok(Progress::NeedsInput),
+                        Outcome::StartTls => self.start_tls()?,
                         Outcome::Aborted => self.close(),
                         Outcome::Transmission(found, terms) => {
                             self.phase = Phase::Transmission(Transmission::new(found.export, terms));
@@ -155,6 +142,12 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// No byte that arrived in the clear is left in the input: the handshake makes sure of it.
+    fn start_tls(&mut self) -> io::Result<()> {
+        let tls = self.tls.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        self.socket.start_tls(tls, self.output.take())
     }
 
     /// The client wants no more: what it is owed is sent, and what it has held is forgotten, since nobody would take
@@ -170,11 +163,27 @@ impl Connection {
         }
     }
 
+    /// Whether nothing is unsent and no reply can come from another thread, so that waiting for the client is waiting for
+    /// all there is. [`Outbox::stop`] ends that wait as well.
+    fn only_input_can_come(&self, progress: Progress) -> bool {
+        let none_held = match &self.phase {
+            Phase::Transmission(transmission) => !transmission.has_held(),
+            Phase::Handshake(_) => true,
+            Phase::Closing => false,
+        };
+        matches!(progress, Progress::NeedsInput)
+            && none_held
+            && self.output.pending() == 0
+            && self.socket.is_in_the_clear()
+    }
+
     /// `None` when there was nothing after all.
-    fn receive(&mut self) -> io::Result<Option<usize>> {
+    fn receive(&mut self, wait: Wait) -> io::Result<Option<usize>> {
         match &mut self.phase {
-            Phase::Transmission(transmission) => transmission.receive(&mut self.input, &self.socket),
-            Phase::Handshake(_) | Phase::Closing => self.input.receive(&self.socket),
+            Phase::Transmission(transmission) => {
+                transmission.receive(&mut self.input, &mut self.socket, wait)
+            }
+            Phase::Handshake(_) | Phase::Closing => self.input.receive(&mut self.socket, wait),
         }
     }
 
@@ -182,17 +191,19 @@ impl Connection {
     fn wait(&self, want_input: bool) -> io::Result<Ready> {
         let mut events = PollFlags::empty();
         events.set(PollFlags::IN, want_input);
-        events.set(PollFlags::OUT, self.output.pending() > 0);
+        events.set(PollFlags::OUT, self.output.pending() > 0 || self.socket.wants_write());
+        let here = want_input && self.socket.has_input();
+        let limit = here.then_some(Timespec { tv_sec: 0, tv_nsec: 0 });
         let mut fds = [PollFd::new(&self.socket, events), PollFd::new(self.outbox.bell(), PollFlags::IN)];
         loop {
-            match poll(&mut fds, None) {
+            match poll(&mut fds, limit.as_ref()) {
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
                 Ok(_) => break,
             }
         }
         let [socket, bell] = fds.map(|fd| fd.revents());
-        let input = want_input && socket.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR);
+        let input = here || want_input && socket.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR);
         Ok(Ready { input, bell: !bell.is_empty() })
     }
 }

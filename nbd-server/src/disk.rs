@@ -14,14 +14,12 @@ use nbd_wire::Answer;
 
 use crate::lock;
 use crate::outbox::Outbox;
+use crate::output::Output;
 pub(crate) use execute::{PAYLOAD_MAX, Refusal};
 pub use held::Held;
 use held::{HeldRequest, now};
 pub use stats::{Count, Stats};
 pub(crate) use status::{CONTEXTS, StatusRequest};
-
-/// Reads from this length on copy their data from a fork of the store, after the lock is given back.
-const LONG_READ: Bytes = Bytes(128 << 10);
 
 /// A shared handle to one disk. Clones are the same disk; [`Disk::fork`] makes another.
 #[derive(Clone, Debug)]
@@ -200,14 +198,15 @@ impl Disk {
     }
 
     /// Executes or holds one request. What is answered at once is appended to `output`; what is held is answered
-    /// through `owner`.
-    pub(crate) fn submit(&self, incoming: &Incoming<'_>, owner: &Arc<Outbox>, output: &mut Vec<u8>) {
+    /// through `owner`, which is what `true` says.
+    pub(crate) fn submit(&self, incoming: &Incoming<'_>, owner: &Arc<Outbox>, output: &mut Output) -> bool {
         let mut state = lock(&self.shared.state);
         state.stats.count(&incoming.request);
         // A request that cannot be done fails before any fault sees it: a gate holds only what would have an effect.
         if let Err(refusal) = execute::check(incoming, state.store.size()) {
             drop(state);
-            return refusal.put(incoming.how.answer, output);
+            refusal.put(incoming.how.answer, output.bytes());
+            return false;
         }
         if !state.faults.is_empty()
             && let Decision::Hold { row } = state.faults.decide(&incoming.request)
@@ -217,15 +216,15 @@ impl Disk {
             state.held.push(HeldRequest::new(gate, incoming, owner));
             drop(state);
             self.shared.holding.notify_all();
-            return;
+            return true;
         }
-        if execute::is_long_read(&incoming.request) {
-            let snapshot = state.store.fork();
-            drop(state);
-            execute::read(&snapshot, incoming, output);
-        } else {
-            execute::run(&mut state.store, incoming, output);
-        }
+        execute::run(&mut state.store, incoming, output);
+        false
+    }
+
+    /// Prepares for requests at these offsets, which are about to be submitted.
+    pub(crate) fn prefetch(&self, offsets: &[Bytes]) {
+        lock(&self.shared.state).store.prefetch(offsets);
     }
 
     /// Forgets what a connection that has ended still waits for.
@@ -242,9 +241,9 @@ impl State {
     fn release(&mut self, which: impl Fn(&HeldRequest) -> bool) -> Vec<Released> {
         let picked: Vec<HeldRequest> = self.held.extract_if(.., |held| which(held)).collect();
         let run = |held: HeldRequest| {
-            let mut reply = Vec::new();
-            execute::run(&mut self.store, &held.incoming(), &mut reply);
-            Released { owner: held.owner, reply }
+            let mut output = Output::default();
+            execute::run(&mut self.store, &held.incoming(), &mut output);
+            Released { owner: held.owner, reply: output.take() }
         };
         picked.into_iter().map(run).collect()
     }

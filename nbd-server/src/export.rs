@@ -2,9 +2,12 @@
 
 use std::sync::{Arc, Mutex};
 
-use nbd_wire::{BlockSizes, ExportInfo, Exports, Found, MAX_NAME_LENGTH, TransmissionFlags};
+use brim_device::Bytes;
+use nbd_wire::{
+    BlockSizes, BlockSizesError, Command, ExportInfo, Exports, Found, MAX_NAME_LENGTH, TransmissionFlags,
+};
 
-use crate::disk::{CONTEXTS, Disk};
+use crate::disk::{CONTEXTS, Disk, PAYLOAD_MAX};
 use crate::lock;
 
 /// Why a disk cannot be exported under a name.
@@ -23,6 +26,23 @@ pub enum ExportError {
         /// Bytes of the name.
         length: usize,
     },
+    /// The protocol does not allow such block sizes.
+    #[error(transparent)]
+    BlockSizes(#[from] BlockSizesError),
+    /// The server could not keep its word.
+    #[error("payloads of {maximum} are more than the {PAYLOAD_MAX} that this server takes")]
+    Maximum {
+        /// The maximum that was to be announced.
+        maximum: Bytes,
+    },
+    /// No client could reach the last bytes.
+    #[error("the size of the disk, {size}, is not a multiple of the minimum block size, {minimum}")]
+    Uneven {
+        /// Size of the disk.
+        size: Bytes,
+        /// The minimum that was to be announced.
+        minimum: Bytes,
+    },
 }
 
 /// How a disk is offered.
@@ -32,6 +52,40 @@ pub struct ExportOptions {
     pub read_only: bool,
     /// Clients are told that it behaves like a rotational medium. It runs no slower for that.
     pub rotational: bool,
+    /// What clients are told that ask for it.
+    pub block_sizes: BlockSizes,
+    /// Requests that do not keep to the sizes are refused with `EINVAL`, whether or not the client asked for them.
+    pub enforce_block_sizes: bool,
+}
+
+impl ExportOptions {
+    fn check(&self, size: Bytes) -> Result<(), ExportError> {
+        self.block_sizes.check()?;
+        let maximum = Bytes(u64::from(self.block_sizes.maximum));
+        if maximum > PAYLOAD_MAX {
+            return Err(ExportError::Maximum { maximum });
+        }
+        let minimum = Bytes(u64::from(self.block_sizes.minimum));
+        if !size.0.is_multiple_of(minimum.0) {
+            return Err(ExportError::Uneven { size, minimum });
+        }
+        Ok(())
+    }
+
+    /// Why a request does not keep to sizes that are enforced. "When allowing clients that did not negotiate sizing via
+    /// NBD, a server that enforces stricter size constraints than the defaults MUST cleanly error commands that fall
+    /// outside the constraints" (proto.md, "Size constraints").
+    pub(crate) fn misfit(&self, command: Command, offset: u64, length: u64) -> Option<&'static str> {
+        let BlockSizes { minimum, maximum, .. } = self.block_sizes;
+        if !self.enforce_block_sizes || command == Command::Flush {
+            return None;
+        }
+        if (offset | length) & (u64::from(minimum) - 1) != 0 {
+            return Some("the request is not aligned to the minimum block size");
+        }
+        let payload = matches!(command, Command::Read | Command::Write);
+        (payload && length > u64::from(maximum)).then_some("the payload is longer than the maximum")
+    }
 }
 
 /// What every export can do. One store is behind all connections, so that a flush on any covers what was answered on
@@ -54,10 +108,6 @@ const CHANGES: TransmissionFlags = TransmissionFlags(
         | TransmissionFlags::SEND_FAST_ZERO.0,
 );
 
-/// Any byte may be asked for; 32 MiB is what clients that do not ask for sizes keep to as well (proto.md, "Size
-/// constraints").
-const BLOCK_SIZES: BlockSizes = BlockSizes { minimum: 1, preferred: 4096, maximum: 32 << 20 };
-
 /// A disk as one export offers it.
 #[derive(Clone, Debug)]
 pub(crate) struct Export {
@@ -74,7 +124,7 @@ impl Export {
         if self.options.rotational {
             flags = flags | TransmissionFlags::ROTATIONAL;
         }
-        ExportInfo { size: self.disk.size().0, flags, block_sizes: Some(BLOCK_SIZES) }
+        ExportInfo { size: self.disk.size().0, flags, block_sizes: Some(self.options.block_sizes) }
     }
 }
 
@@ -93,6 +143,7 @@ impl ExportList {
         if name.len() > MAX_NAME_LENGTH || name.contains('\0') {
             return Err(ExportError::Name { length: name.len() });
         }
+        export.options.check(export.disk.size())?;
         let mut list = lock(&self.0);
         if list.iter().any(|entry| entry.name == name) {
             return Err(ExportError::Exists { name: name.to_owned() });

@@ -3,7 +3,7 @@
 //! A [`Disk`] is a shared handle to a store with its faults and statistics; a [`Server`] exports disks by name over
 //! UNIX sockets, TCP and socket pairs; a [`client::Client`] keeps many requests in flight. Each connection has one
 //! thread that reads all that has arrived, runs it, and answers in one go. A held request is an entry in a list, not a
-//! thread, and is answered out of order when its gate opens.
+//! thread, and is answered out of order when its gate opens. [`Tls`] may lie between a socket and its connection.
 
 pub mod client;
 mod connection;
@@ -11,14 +11,19 @@ mod disk;
 mod export;
 mod listener;
 mod outbox;
+mod output;
 mod server;
 mod socket;
+mod tls;
+mod transport;
 
 pub use disk::{Count, Disk, Fault, Held, Stats};
 pub use export::{ExportError, ExportOptions};
 pub use listener::{ListenError, Listener};
+pub use nbd_wire::{BlockSizes, BlockSizesError};
 pub use server::Server;
 pub use socket::Socket;
+pub use tls::{Tls, TlsError, TlsOptions};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

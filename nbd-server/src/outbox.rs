@@ -2,11 +2,12 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use rustix::event::EventfdFlags;
 
 use crate::lock;
+use crate::socket::Socket;
 
 /// A bell that can be waited for with poll(2).
 #[derive(Debug)]
@@ -45,14 +46,15 @@ struct Letters {
 pub(crate) struct Outbox {
     letters: Mutex<Letters>,
     bell: Bell,
+    socket: Arc<Socket>,
 }
 
 impl Outbox {
-    pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self { letters: Mutex::default(), bell: Bell::new()? })
+    pub(crate) fn new(socket: Arc<Socket>) -> io::Result<Self> {
+        Ok(Self { letters: Mutex::default(), bell: Bell::new()?, socket })
     }
 
-    /// Leaves whole replies, encoded.
+    /// Leaves whole replies, encoded. A connection listens for this while requests of its own are held.
     pub(crate) fn post(&self, replies: &[u8]) {
         lock(&self.letters).replies.extend_from_slice(replies);
         self.bell.ring();
@@ -62,6 +64,8 @@ impl Outbox {
     pub(crate) fn stop(&self) {
         lock(&self.letters).stop = true;
         self.bell.ring();
+        // It may wait for its client and for nothing else.
+        self.socket.shutdown();
     }
 
     /// Moves the replies to `output`; false when the connection is to end.

@@ -15,11 +15,13 @@ use crate::listener::{Acceptor, ListenError, Listener};
 use crate::lock;
 use crate::outbox::Outbox;
 use crate::socket::Socket;
+use crate::tls::Tls;
 
 /// Exports disks over NBD. Dropping it is [`Server::shutdown`].
 #[derive(Debug, Default)]
 pub struct Server {
     exports: ExportList,
+    tls: Option<Tls>,
     connections: Arc<Connections>,
     acceptors: Mutex<Vec<Weak<Acceptor>>>,
 }
@@ -29,6 +31,17 @@ impl Server {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A server like [`Server::new`] that offers TLS to every client, or requires it of them.
+    #[must_use]
+    pub fn with_tls(tls: Tls) -> Self {
+        Self {
+            tls: Some(tls),
+            exports: ExportList::default(),
+            connections: Arc::default(),
+            acceptors: Mutex::default(),
+        }
     }
 
     /// Offers `disk` as `name`. The first export is also what a client gets that asks for the empty name.
@@ -45,7 +58,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// When the name is taken, or none the protocol could carry.
+    /// When the name is taken, or none the protocol could carry; when the block sizes are none a client could keep to.
     pub fn add_export_with(&self, name: &str, disk: Disk, options: ExportOptions) -> Result<(), ExportError> {
         self.exports.add(name, Export { disk, options })
     }
@@ -124,7 +137,11 @@ impl Server {
     }
 
     fn door(&self) -> Door {
-        Door { exports: self.exports.clone(), connections: Arc::clone(&self.connections) }
+        Door {
+            exports: self.exports.clone(),
+            tls: self.tls.clone(),
+            connections: Arc::clone(&self.connections),
+        }
     }
 
     fn adopt(&self, acceptor: Arc<Acceptor>) -> Listener {
@@ -145,12 +162,13 @@ impl Drop for Server {
 #[derive(Clone, Debug)]
 pub(crate) struct Door {
     exports: ExportList,
+    tls: Option<Tls>,
     connections: Arc<Connections>,
 }
 
 impl Door {
     pub(crate) fn serve(&self, socket: Socket) -> io::Result<()> {
-        self.connections.start(socket, self.exports.clone())
+        self.connections.start(socket, self.tls.clone(), self.exports.clone())
     }
 }
 
@@ -164,17 +182,18 @@ struct Threads {
 }
 
 impl Connections {
-    fn start(&self, socket: Socket, exports: ExportList) -> io::Result<()> {
+    fn start(&self, socket: Socket, tls: Option<Tls>, exports: ExportList) -> io::Result<()> {
         let mut threads = lock(&self.0);
         if threads.stopped {
             return Err(io::Error::new(io::ErrorKind::NotConnected, "the server was shut down"));
         }
         threads.running.retain(|(_, thread)| !thread.is_finished());
-        let outbox = Arc::new(Outbox::new()?);
+        let socket = Arc::new(socket);
+        let outbox = Arc::new(Outbox::new(Arc::clone(&socket))?);
         let weak = Arc::downgrade(&outbox);
         let connection = move || {
             // The client sees the connection end, and there is nobody else to tell.
-            let _client_broke_off = Connection::new(socket, exports, outbox).serve();
+            let _client_broke_off = Connection::new(socket, tls, exports, outbox).serve();
         };
         let thread = thread::Builder::new().name("nbd connection".to_owned()).spawn(connection)?;
         threads.running.push((weak, thread));

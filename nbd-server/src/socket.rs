@@ -1,12 +1,19 @@
 //! Stream sockets of either family, without a signal when the peer has gone.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+
+/// Whether to wait for what has not arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    Yes,
+    No,
+}
 
 /// A connected stream socket, UNIX or TCP. It is used in blocking mode.
 #[derive(Debug)]
@@ -56,17 +63,24 @@ impl From<Socket> for OwnedFd {
 impl Socket {
     /// Waits for bytes; 0 at the end of the stream.
     pub(crate) fn receive(&self, buf: &mut [u8]) -> io::Result<usize> {
-        retry(|| rustix::net::recv(self, &mut *buf, RecvFlags::empty()).map(|(count, _)| count))
+        self.try_receive(buf, Wait::Yes).map(Option::unwrap_or_default)
     }
 
-    /// Takes the bytes that are there; `None` when there are none yet, `Some(0)` at the end of the stream.
-    pub(crate) fn try_receive(&self, buf: &mut [u8]) -> io::Result<Option<usize>> {
-        would_block(retry(|| rustix::net::recv(self, &mut *buf, RecvFlags::DONTWAIT).map(|(count, _)| count)))
+    /// Takes the bytes that are there; `None` when there are none yet and they are not waited for, `Some(0)` at the end
+    /// of the stream.
+    pub(crate) fn try_receive(&self, buf: &mut [u8], wait: Wait) -> io::Result<Option<usize>> {
+        let flags = match wait {
+            Wait::Yes => RecvFlags::empty(),
+            Wait::No => RecvFlags::DONTWAIT,
+        };
+        would_block(retry(|| rustix::net::recv(self, &mut *buf, flags).map(|(count, _)| count)))
     }
 
-    /// Sends what fits now; `None` when nothing does.
-    pub(crate) fn try_send(&self, data: &[u8]) -> io::Result<Option<usize>> {
-        would_block(retry(|| rustix::net::send(self, data, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)))
+    /// Sends what fits now of these pieces, one behind the other; `None` when nothing does.
+    pub(crate) fn try_send(&self, pieces: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        let mut control = SendAncillaryBuffer::default();
+        would_block(retry(|| rustix::net::sendmsg(self, pieces, &mut control, flags)))
     }
 
     /// Sends all, waiting as long as it takes.

@@ -5,8 +5,14 @@
     reason = "a test without the test harness: clippy does not see that it is one"
 )]
 
+#[path = "common/certificates.rs"]
+mod certificates;
+#[path = "interop/sizes.rs"]
+mod sizes;
 #[path = "interop/sparse.rs"]
 mod sparse;
+#[path = "interop/tls.rs"]
+mod tls;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -31,13 +37,16 @@ struct Rig {
     uri: String,
     dir: tempfile::TempDir,
     _listener: Listener,
-    _server: Server,
+    server: Server,
 }
 
 impl Rig {
     fn new(family: Family) -> Self {
+        Self::on(Server::new(), family)
+    }
+
+    fn on(server: Server, family: Family) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let server = Server::new();
         let disk = Disk::new(SIZE).unwrap();
         server.add_export("disk", disk.clone()).unwrap();
         let (listener, uri) = match family {
@@ -52,7 +61,7 @@ impl Rig {
                 (listener, uri)
             }
         };
-        Self { disk, uri, dir, _listener: listener, _server: server }
+        Self { disk, uri, dir, _listener: listener, server }
     }
 }
 
@@ -70,16 +79,23 @@ const CHECKS: [(&str, &str, Check); 6] = [
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let required = std::env::var_os("BRIM_TEST_REQUIRE").is_some_and(|value| value == "1");
+    let trial = |tool: &str, name: String, check: Box<dyn FnOnce() -> Result<(), Failed> + Send>| {
+        let trial = Trial::test(name, check);
+        if required || installed(tool) {
+            trial
+        } else {
+            trial.with_kind(format!("needs {tool}")).with_ignored_flag(true)
+        }
+    };
     let mut trials = Vec::new();
     for (family_name, family) in [("unix", Family::Unix), ("tcp", Family::Tcp)] {
-        for (tool, what, check) in CHECKS.into_iter().chain(sparse::CHECKS) {
+        for (tool, what, check) in CHECKS.into_iter().chain(sparse::CHECKS).chain(sizes::CHECKS) {
             let name = format!("{tool}::{what}::{family_name}");
-            let trial = Trial::test(name, move || check(&Rig::new(family)));
-            trials.push(if required || installed(tool) {
-                trial
-            } else {
-                trial.with_kind(format!("needs {tool}")).with_ignored_flag(true)
-            });
+            trials.push(trial(tool, name, Box::new(move || check(&Rig::new(family)))));
+        }
+        for (tool, what, check) in tls::CHECKS {
+            let name = format!("{tool}::{what}::{family_name}");
+            trials.push(trial(tool, name, Box::new(move || check(&tls::Secured::new(family)))));
         }
     }
     libtest_mimic::run(&arguments, trials).exit_code()

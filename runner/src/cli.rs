@@ -1,12 +1,14 @@
 //! The command line.
 
-use std::net::SocketAddr;
+mod serve;
+
 use std::path::PathBuf;
 
 use brim_trial::{Bytes, FilesystemKind};
 use clap::{Args, Parser, Subcommand};
 
 use crate::rig::RigName;
+pub(crate) use serve::{BlockSizePolicy, Export, Serve, TlsMode};
 
 /// Fills a filesystem to the brim, holds the disk still, and shows what breaks.
 #[derive(Debug, Parser)]
@@ -24,7 +26,7 @@ pub(crate) enum Command {
     Exec(Exec),
     /// Like exec, with your shell
     Shell(Brim),
-    /// Serve an empty disk of exact size by NBD
+    /// Serve empty disks of exact size by NBD
     Serve(Serve),
     /// Check scenario files without running them
     Check {
@@ -127,36 +129,6 @@ pub(crate) struct Exec {
     /// The program and its arguments
     #[arg(last = true, required = true)]
     pub(crate) command: Vec<String>,
-}
-
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
-#[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("where").required(true).multiple(true).args(["unix", "listen", "stdio", "activated"]))]
-pub(crate) struct Serve {
-    /// Listen on a UNIX socket at this path
-    #[arg(long, value_name = "PATH")]
-    pub(crate) unix: Option<PathBuf>,
-    /// Listen on TCP
-    #[arg(long, value_name = "ADDR:PORT")]
-    pub(crate) listen: Option<SocketAddr>,
-    /// The exact size of the disk, a multiple of 512 bytes: 1GiB, or a count of bytes
-    #[arg(long, value_parser = disk_size)]
-    pub(crate) size: Bytes,
-    /// The name of the export
-    #[arg(long, default_value = "")]
-    pub(crate) export: String,
-    /// Refuse writes, trims and zeroes
-    #[arg(long)]
-    pub(crate) read_only: bool,
-    /// Tell clients that the disk is a rotational one
-    #[arg(long)]
-    pub(crate) rotational: bool,
-    /// Serve the one client whose socket is standard input, and end with it
-    #[arg(long, conflicts_with_all = ["unix", "listen", "activated"])]
-    pub(crate) stdio: bool,
-    /// Listen on the sockets that systemd hands over, as to a unit with a socket
-    #[arg(long)]
-    pub(crate) activated: bool,
 }
 
 fn name_and_value(text: &str) -> Result<(String, String), String> {

@@ -49,6 +49,54 @@ fn bad_usage_exits_with_2_and_says_what_would_be_right() {
 }
 
 #[test]
+fn serve_says_what_is_wrong_with_its_exports_and_sizes() {
+    let assert_serve = |arguments: &[&str], parts: &[&str]| {
+        assert_usage(&[&["serve", "--listen", "127.0.0.1:0"], arguments].concat(), parts);
+    };
+    assert_serve(&[], &["the disk has no size", "--size 1GiB"]);
+    assert_serve(&["--size", "1000"], &["512"]);
+    assert_serve(&["--export", "a", "--export", "b=1MiB"], &["\"a\" has no size", "--export a=1GiB"]);
+    assert_serve(&["--export", "a=1000"], &["512"]);
+    assert_serve(&["--export", "a=b"], &["behind the last `=` is the size"]);
+    assert_serve(
+        &["--export", "a=1MiB", "--export", "a=2MiB"],
+        &["\"a\" is there already", "name of its own"],
+    );
+    let sized = |sizes, parts: &[&str]| assert_serve(&["--size", "1049088", "--block-size", sizes], parts);
+    sized("3", &["a power of 2 up to 65536", "3 is not"]);
+    sized("512,256", &["256 is not"]);
+    sized("512,4KiB,512", &["512 is less"]);
+    sized("1,2,3,4", &["MIN,PREFERRED,MAX"]);
+    sized("big", &["big"]);
+    sized("512,4096,65MiB", &["64 MiB", "1MiB"]);
+    sized("4096", &["1049088", "not a multiple of the minimum"]);
+    assert_serve(&["--size", "1MiB", "--block-size-policy", "allow"], &["--block-size"]);
+}
+
+#[test]
+fn serve_says_what_is_wrong_with_its_certificates() {
+    let assert_serve = |arguments: &[&str], parts: &[&str]| {
+        let always = ["serve", "--listen", "127.0.0.1:0", "--size", "1MiB"];
+        assert_usage(&[&always, arguments].concat(), parts);
+    };
+    for mode in ["on", "require"] {
+        assert_serve(&["--tls", mode], &["--tls-certificates"]);
+    }
+    assert_serve(&["--tls", "maybe"], &["off", "on", "require"]);
+    assert_serve(&["--tls-certificates", "."], &["--tls"]);
+    assert_serve(&["--tls", "on", "--tls-verify-peer"], &["--tls-certificates"]);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_str().unwrap();
+    let missing = ["server-cert.pem", "No such file", "docs/nbd.md", "openssl"];
+    assert_serve(&["--tls", "require", "--tls-certificates", path], &missing);
+    std::fs::write(directory.path().join("server-cert.pem"), "no PEM").unwrap();
+    assert_serve(
+        &["--tls", "on", "--tls-certificates", path],
+        &["server-cert.pem has no certificate in PEM"],
+    );
+}
+
+#[test]
 fn a_bad_scenario_among_good_ones_runs_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let bad = directory.path().join("bad.toml");

@@ -6,5 +6,5 @@ pub mod fault;
 mod store;
 mod units;
 
-pub use store::{AccessError, Piece, SizeError, Store};
+pub use store::{AccessError, Page, Piece, SizeError, Store};
 pub use units::{BLOCK, Bytes, Nanos, SECTOR};

@@ -2,12 +2,15 @@
 //!
 //! It knows no sockets, no faults and no time; it is a value that forks in constant time.
 
+mod page;
 mod tree;
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
+use std::sync::Arc;
 
 use crate::{BLOCK, Bytes, SECTOR};
-use tree::Slot;
+pub use page::Page;
+use tree::{Node, Subtree};
 
 /// Why a disk cannot have a size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,10 +47,10 @@ pub enum AccessError {
 }
 
 /// A piece of what a disk holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Piece<'a> {
-    /// Bytes of an allocated block.
-    Data(&'a [u8]),
+    /// These bytes of an allocated block. A clone of the page keeps them as they are now.
+    Data(&'a Page, Range<usize>),
     /// So many bytes where nothing is allocated; they read as zeroes.
     Hole(Bytes),
 }
@@ -57,7 +60,7 @@ impl Piece<'_> {
     #[must_use]
     pub fn len(&self) -> Bytes {
         match self {
-            Self::Data(data) => Bytes::of_len(data.len()),
+            Self::Data(_, range) => Bytes::of_len(range.len()),
             Self::Hole(len) => *len,
         }
     }
@@ -76,10 +79,10 @@ impl Piece<'_> {
 #[derive(Debug)]
 pub struct Store {
     size: Bytes,
-    /// Levels of inner nodes above the blocks.
+    /// Of the root: levels above the leaves.
     height: u32,
     /// What lies past `size` in here is always zero, so that growing shows zeroes.
-    root: Option<Slot>,
+    root: Option<Arc<Node>>,
 }
 
 impl Store {
@@ -105,7 +108,7 @@ impl Store {
     /// The memory that blocks of this disk take, those shared with forks included: a multiple of 4 KiB.
     #[must_use]
     pub fn allocated(&self) -> Bytes {
-        Bytes(self.root.as_ref().map_or(0, Slot::allocated_blocks) * BLOCK.0)
+        Bytes(self.root.as_ref().map_or(0, |root| root.allocated()) * BLOCK.0)
     }
 
     /// Fills `buf` with what the disk holds from `offset` on; what was never written is zero.
@@ -118,7 +121,7 @@ impl Store {
         self.visit(offset, Bytes::of_len(rest.len()), |piece| {
             let (here, after) = std::mem::take(&mut rest).split_at_mut(tree::index(piece.len().0));
             match piece {
-                Piece::Data(data) => here.copy_from_slice(data),
+                Piece::Data(page, range) => here.copy_from_slice(&page[range]),
                 Piece::Hole(_) => here.fill(0),
             }
             rest = after;
@@ -137,10 +140,25 @@ impl Store {
         mut show: impl FnMut(Piece<'_>),
     ) -> Result<(), AccessError> {
         self.check_range(offset, len)?;
-        if len > Bytes::ZERO {
-            tree::visit(self.root.as_ref(), self.height, offset.0, len.0, &mut show);
+        match &self.root {
+            Some(root) => root.visit(self.height, offset.0, len.0, &mut show),
+            None if len > Bytes::ZERO => show(Piece::Hole(len)),
+            None => {}
         }
         Ok(())
+    }
+
+    /// Has the processor fetch what an access at these offsets is going to need. Nothing else comes of it: it is for the
+    /// next few of a batch, whose waits for memory then run side by side.
+    pub fn prefetch(&self, offsets: &[Bytes]) {
+        let Some(root) = &self.root else {
+            return;
+        };
+        for offset in offsets.iter().filter(|offset| **offset < self.size) {
+            if let Some(page) = root.page(self.height, offset.0) {
+                page.prefetch();
+            }
+        }
     }
 
     /// Tells in order, until `show` breaks off, which parts of a range are allocated and how long each is. Neighbours may
@@ -156,10 +174,12 @@ impl Store {
         mut show: impl FnMut(bool, Bytes) -> ControlFlow<()>,
     ) -> Result<(), AccessError> {
         self.check_range(offset, len)?;
-        if len > Bytes::ZERO {
-            // That it broke off is its own affair.
-            let _broken_off = tree::extents(self.root.as_ref(), self.height, offset.0, len.0, &mut show);
-        }
+        // That it broke off is its own affair.
+        let _broken_off = match &self.root {
+            _ if len == Bytes::ZERO => ControlFlow::Continue(()),
+            Some(root) => root.extents(self.height, offset.0, len.0, &mut show),
+            None => show(false, len),
+        };
         Ok(())
     }
 
@@ -171,7 +191,8 @@ impl Store {
     pub fn write(&mut self, offset: Bytes, data: &[u8]) -> Result<(), AccessError> {
         self.check_range(offset, Bytes::of_len(data.len()))?;
         if !data.is_empty() {
-            tree::write(&mut self.root, self.height, offset.0, data);
+            let root = self.root.get_or_insert_with(|| Arc::new(Node::empty(self.height)));
+            Arc::make_mut(root).write(self.height, offset.0, data);
         }
         Ok(())
     }
@@ -209,11 +230,11 @@ impl Store {
         }
         let height = tree::height(size.0);
         while self.height > height {
-            self.root = self.root.take().and_then(Slot::into_first);
+            self.root = self.root.take().and_then(|root| root.first_child());
             self.height -= 1;
         }
         while self.height < height {
-            self.root = self.root.take().map(Slot::into_parent);
+            self.root = self.root.take().map(Node::into_parent);
             self.height += 1;
         }
         self.size = size;
@@ -234,8 +255,9 @@ impl Store {
         let whole = if end == self.size.0 { end.next_multiple_of(BLOCK.0) } else { end };
         if start == 0 && end == self.size.0 {
             self.root = None;
-        } else {
-            tree::clear(&mut self.root, self.height, start, whole);
+        } else if let Some(root) = &mut self.root {
+            Arc::make_mut(root).clear(self.height, start, whole - start);
+            self.root.take_if(|root| root.allocated() == 0);
         }
     }
 

@@ -2,7 +2,8 @@
 
 use std::io;
 
-use crate::socket::Socket;
+use crate::socket::Wait;
+use crate::transport::Transport;
 
 /// Room for a few hundred small requests; see DESIGN.md, "Facts to build on", 10.
 pub(crate) const INPUT_LEN: usize = 256 << 10;
@@ -32,7 +33,7 @@ impl Input {
     }
 
     /// Takes what the socket has and fits; `Some(0)` at the end of the stream.
-    pub(crate) fn receive(&mut self, socket: &Socket) -> io::Result<Option<usize>> {
+    pub(crate) fn receive(&mut self, socket: &mut Transport, wait: Wait) -> io::Result<Option<usize>> {
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;
@@ -43,7 +44,7 @@ impl Input {
             !room.is_empty(),
             "an input buffer of {INPUT_LEN} bytes is full and nothing was taken from it"
         );
-        let received = socket.try_receive(room)?;
+        let received = socket.try_receive(room, wait)?;
         self.end += received.unwrap_or(0);
         Ok(received)
     }

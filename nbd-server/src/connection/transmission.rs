@@ -9,11 +9,16 @@ use nbd_wire::{Answer, Command, CommandFlags, ErrorCode, StatusQuery, Terms};
 
 use super::asked::Asked;
 use super::input::{INPUT_LEN, Input};
-use super::{ConnectionError, OUTPUT_MAX, Output};
+use super::{ConnectionError, OUTPUT_MAX};
 use crate::disk::{Disk, How, Incoming, PAYLOAD_MAX, Refusal, StatusRequest};
 use crate::export::Export;
 use crate::outbox::Outbox;
-use crate::socket::Socket;
+use crate::output::Output;
+use crate::socket::Wait;
+use crate::transport::Transport;
+
+/// Requests whose memory is fetched together.
+const PREFETCH: usize = 8;
 
 /// Where a connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,11 +48,17 @@ pub(crate) struct Transmission {
     export: Export,
     terms: Terms,
     large: Large,
+    /// A request of this connection was held, so that its reply may come from another thread.
+    has_held: bool,
 }
 
 impl Transmission {
     pub(crate) fn new(export: Export, terms: Terms) -> Self {
-        Self { export, terms, large: Large::None }
+        Self { export, terms, large: Large::None, has_held: false }
+    }
+
+    pub(crate) const fn has_held(&self) -> bool {
+        self.has_held
     }
 
     pub(crate) fn disk(&self) -> &Disk {
@@ -60,7 +71,12 @@ impl Transmission {
         outbox: &Arc<Outbox>,
         output: &mut Output,
     ) -> Result<Progress, ConnectionError> {
+        let mut prefetched = 0;
         while output.pending() < OUTPUT_MAX {
+            if prefetched == 0 {
+                prefetched = self.prefetch(input.bytes());
+            }
+            prefetched = prefetched.saturating_sub(1);
             if !self.large_is_done(input, outbox, output) {
                 return Ok(Progress::NeedsInput);
             }
@@ -85,16 +101,39 @@ impl Transmission {
         Ok(Progress::OutputFull)
     }
 
+    /// Has the memory fetched that the next requests need, and answers how many that are.
+    fn prefetch(&self, mut input: &[u8]) -> usize {
+        let mut offsets = [Bytes::ZERO; PREFETCH];
+        let mut count = 0;
+        while let Some(slot) = offsets.get_mut(count)
+            && let Ok(Some(asked)) = Asked::parse(self.terms.headers, input)
+        {
+            *slot = Bytes(asked.answer.offset);
+            count += 1;
+            input = input.get(asked.header.saturating_add(asked.payload)..).unwrap_or_default();
+        }
+        // One alone does not wait beside another.
+        if count > 1 {
+            self.disk().prefetch(&offsets[..count]);
+        }
+        count
+    }
+
     /// Takes what the socket has, past the input buffer when a large payload is under way.
-    pub(crate) fn receive(&mut self, input: &mut Input, socket: &Socket) -> io::Result<Option<usize>> {
+    pub(crate) fn receive(
+        &mut self,
+        input: &mut Input,
+        socket: &mut Transport,
+        wait: Wait,
+    ) -> io::Result<Option<usize>> {
         if let Large::Collect { data, filled, .. } = &mut self.large
             && let Some(room) = data.get_mut(*filled..).filter(|room| !room.is_empty())
         {
-            let received = socket.try_receive(room)?;
+            let received = socket.try_receive(room, wait)?;
             *filled += received.unwrap_or(0);
             return Ok(received);
         }
-        input.receive(socket)
+        input.receive(socket, wait)
     }
 
     /// Moves on with a large payload; false when it needs more input.
@@ -109,7 +148,7 @@ impl Transmission {
                     return false;
                 }
                 let why = "the payload is longer than any this server serves";
-                Refusal::new(ErrorCode::Einval, why).put(*answer, &mut output.bytes);
+                Refusal::new(ErrorCode::Einval, why).put(*answer, output.bytes());
             }
             Large::Collect { data, filled, .. } => {
                 let room = &mut data[*filled..];
@@ -128,12 +167,19 @@ impl Transmission {
         true
     }
 
-    fn run(&self, asked: &Asked, data: &[u8], outbox: &Arc<Outbox>, output: &mut Output) {
+    fn run(&mut self, asked: &Asked, data: &[u8], outbox: &Arc<Outbox>, output: &mut Output) {
         let refuse = |error, why, output: &mut Output| {
-            Refusal::new(error, why).put(asked.answer, &mut output.bytes);
+            Refusal::new(error, why).put(asked.answer, output.bytes());
         };
         if let Err(error) = asked.checked {
             return refuse(error, "the server does not know the command, or a flag with it", output);
+        }
+        // Of a query for block status, the length may be in the payload.
+        let misfit = || self.export.options.misfit(asked.command, asked.answer.offset, asked.length.0);
+        if asked.command != Command::BlockStatus
+            && let Some(why) = misfit()
+        {
+            return refuse(ErrorCode::Einval, why, output);
         }
         let op = match asked.command {
             Command::Read => Op::Read,
@@ -142,7 +188,7 @@ impl Transmission {
             Command::Trim => Op::Trim,
             Command::WriteZeroes => Op::Zeroes,
             Command::Cache => {
-                return self.disk().cache(asked.answer, asked.length, &mut output.bytes);
+                return self.disk().cache(asked.answer, asked.length, output.bytes());
             }
             Command::BlockStatus => return self.block_status(asked, data, output),
             _ => return refuse(ErrorCode::Einval, "the server does not know the command", output),
@@ -162,7 +208,7 @@ impl Transmission {
         let no_hole = asked.flags.contains(CommandFlags::NO_HOLE);
         let how = How { answer: asked.answer, fragment, no_hole };
         let incoming = Incoming { request: fault::Request { op, offset, len }, data, how };
-        self.export.disk.submit(&incoming, outbox, &mut output.bytes);
+        self.has_held |= self.export.disk.submit(&incoming, outbox, output);
     }
 
     fn block_status(&self, asked: &Asked, data: &[u8], output: &mut Output) {
@@ -173,13 +219,16 @@ impl Transmission {
         };
         let Some(StatusQuery { length, contexts }) = query else {
             let why = "the payload does not pick contexts that were selected";
-            return Refusal::new(ErrorCode::Einval, why).put(asked.answer, &mut output.bytes);
+            return Refusal::new(ErrorCode::Einval, why).put(asked.answer, output.bytes());
         };
+        if let Some(why) = self.export.options.misfit(asked.command, asked.answer.offset, length) {
+            return Refusal::new(ErrorCode::Einval, why).put(asked.answer, output.bytes());
+        }
         let (len, contexts) = (Bytes(length), &contexts);
         let one = asked.flags.contains(CommandFlags::REQ_ONE);
         let offset = Bytes(asked.answer.offset);
         let request = StatusRequest { answer: asked.answer, offset, len, one, contexts };
-        self.disk().block_status(&request, &mut output.bytes);
+        self.disk().block_status(&request, output.bytes());
     }
 }
 

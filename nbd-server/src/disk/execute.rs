@@ -6,7 +6,8 @@ use brim_device::fault::{Op, Request};
 use brim_device::{AccessError, Bytes, Piece, Store};
 use nbd_wire::{CHUNK_DATA_MAX, ErrorCode, Headers};
 
-use super::{Incoming, LONG_READ};
+use super::Incoming;
+use crate::output::Output;
 
 /// The longest read or write that is served. proto.md, "Size constraints", has clients stay at 32 MiB unless told
 /// otherwise; twice that is what nbdkit takes.
@@ -67,12 +68,8 @@ pub(super) fn check(incoming: &Incoming<'_>, size: Bytes) -> Result<(), Refusal>
     }
 }
 
-pub(super) fn is_long_read(request: &Request) -> bool {
-    request.op == Op::Read && request.len >= LONG_READ
-}
-
 /// Executes a request and appends its reply. The disk may have shrunk since the request was checked.
-pub(super) fn run(store: &mut Store, incoming: &Incoming<'_>, output: &mut Vec<u8>) {
+pub(super) fn run(store: &mut Store, incoming: &Incoming<'_>, output: &mut Output) {
     let Request { op, offset, len } = incoming.request;
     let done = match op {
         Op::Read => return read(store, incoming, output),
@@ -85,9 +82,11 @@ pub(super) fn run(store: &mut Store, incoming: &Incoming<'_>, output: &mut Vec<u
         Op::Zeroes => store.zero(offset, len),
     };
     match done {
-        Ok(()) => incoming.how.answer.done(output),
-        Err(AccessError::PastEnd { .. }) => shrunk(incoming, store.size()).put(incoming.how.answer, output),
-        Err(_) => Refusal::new(ErrorCode::Eio, "the store refused").put(incoming.how.answer, output),
+        Ok(()) => incoming.how.answer.done(output.bytes()),
+        Err(AccessError::PastEnd { .. }) => {
+            shrunk(incoming, store.size()).put(incoming.how.answer, output.bytes());
+        }
+        Err(_) => Refusal::new(ErrorCode::Eio, "the store refused").put(incoming.how.answer, output.bytes()),
     }
 }
 
@@ -109,20 +108,19 @@ fn write_zeroes(store: &mut Store, offset: Bytes, len: Bytes) -> Result<(), Acce
     Ok(())
 }
 
-/// Executes a read and appends its reply with the data.
-pub(super) fn read(store: &Store, incoming: &Incoming<'_>, output: &mut Vec<u8>) {
+/// Executes a read and appends its reply, whose data stay in the pages of the disk.
+fn read(store: &Store, incoming: &Incoming<'_>, output: &mut Output) {
     let Request { offset, len, .. } = incoming.request;
-    output.reserve(len.to_len().unwrap_or(0));
+    if check_range(offset, len, store.size(), ErrorCode::Einval).is_err() {
+        return shrunk(incoming, store.size()).put(incoming.how.answer, output.bytes());
+    }
     let mut reply = incoming.how.answer.read(incoming.how.fragment, output);
     let shown = store.visit(offset, len, |piece| match piece {
-        Piece::Data(data) => reply.data(data),
+        Piece::Data(page, range) => reply.data((page, range)),
         Piece::Hole(len) => reply.hole(len.0),
     });
-    if shown.is_ok() {
-        return reply.finish();
-    }
-    let Refusal { error, why, at } = shrunk(incoming, store.size());
-    reply.fail(error, why, at);
+    assert!(shown.is_ok(), "a checked range ends past its store: {shown:?}");
+    reply.finish();
 }
 
 /// The disk is smaller than it was when the request was checked.

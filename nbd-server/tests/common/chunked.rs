@@ -9,12 +9,17 @@ use std::time::Duration;
 use nbd_server::Server;
 use nbd_wire::{
     ChunkHeader, Command, CommandFlags, Content, ErrorCode, ExtendedRequest, Extent, Headers, ReplyHeader,
-    Request,
+    Request, SimpleReply,
 };
 
 const OPT_GO: u32 = 7;
 const OPT_STRUCTURED_REPLY: u32 = 8;
 const OPT_EXTENDED_HEADERS: u32 = 11;
+
+/// A string as options have it: behind its length.
+fn name(text: &str) -> Vec<u8> {
+    [&u32::try_from(text.len()).unwrap().to_be_bytes()[..], text.as_bytes()].concat()
+}
 
 /// What one request came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,7 +63,12 @@ pub(crate) struct Chunked {
 }
 
 impl Chunked {
+    /// Connects to the default export.
     pub(crate) fn connect(server: &Server, headers: Headers, contexts: &[&str]) -> Self {
+        Self::connect_to(server, "", headers, contexts)
+    }
+
+    pub(crate) fn connect_to(server: &Server, export: &str, headers: Headers, contexts: &[&str]) -> Self {
         let mut stream = server.connect().unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         stream.read_exact(&mut [0; 18]).unwrap();
@@ -72,20 +82,19 @@ impl Chunked {
             Headers::Extended => drop(client.option(OPT_EXTENDED_HEADERS, &[])),
         }
         if !contexts.is_empty() {
-            client.set_contexts(contexts);
+            client.set_contexts(export, contexts);
         }
-        let told = client.option(OPT_GO, &[0; 6]);
+        let told = client.option(OPT_GO, &[&name(export)[..], &[0; 2]].concat());
         let (_, info) = told.iter().find(|(kind, _)| *kind == 3).unwrap();
         client.flags = u16::from_be_bytes([info[10], info[11]]);
         client
     }
 
-    fn set_contexts(&mut self, contexts: &[&str]) {
-        let mut payload = vec![0; 4];
+    fn set_contexts(&mut self, export: &str, contexts: &[&str]) {
+        let mut payload = name(export);
         payload.extend(u32::try_from(contexts.len()).unwrap().to_be_bytes());
         for context in contexts {
-            payload.extend(u32::try_from(context.len()).unwrap().to_be_bytes());
-            payload.extend(context.as_bytes());
+            payload.extend(name(context));
         }
         for (_, told) in self.option(10, &payload).iter().filter(|(kind, _)| *kind == 4) {
             let name = String::from_utf8(told[4..].to_vec()).unwrap();
@@ -144,10 +153,18 @@ impl Chunked {
 
     /// Takes replies until that request is answered.
     pub(crate) fn receive(&mut self, cookie: u64) -> Answered {
-        while !self.done.contains_key(&cookie) {
+        self.receive_any(Some(cookie)).1
+    }
+
+    /// Takes replies until that request is answered, or any.
+    pub(crate) fn receive_any(&mut self, wanted: Option<u64>) -> (u64, Answered) {
+        loop {
+            let cookie = wanted.or_else(|| self.done.keys().next().copied());
+            if let Some((cookie, answered)) = cookie.and_then(|cookie| self.done.remove_entry(&cookie)) {
+                return (cookie, answered);
+            }
             self.reply();
         }
-        self.done.remove(&cookie).unwrap()
     }
 
     pub(crate) fn ask(
@@ -177,7 +194,9 @@ impl Chunked {
     }
 
     fn reply(&mut self) {
-        let mut bytes = Vec::new();
+        // No header is shorter.
+        let mut bytes = vec![0; SimpleReply::SIZE];
+        self.stream.read_exact(&mut bytes).unwrap();
         let header = loop {
             if let Some((header, _)) = ReplyHeader::parse(self.headers, &bytes).unwrap() {
                 break header;

@@ -1,6 +1,7 @@
 //! Replies as a server writes them, in whichever headers the connection has.
 
 use crate::bytes::{Put, wire_length};
+use crate::sink::Sink;
 use crate::{ChunkHeader, ChunkType, ErrorCode, Headers, SimpleReply};
 
 /// The longest data of one chunk, in bytes. "A server MUST NOT send a chunk where any variable-length portion of the
@@ -64,14 +65,13 @@ impl Answer {
         }
     }
 
-    /// Starts the answer to a read. With `fragment` it may come in several chunks.
-    pub fn read(self, fragment: bool, output: &mut Vec<u8>) -> ReadAnswer<'_> {
-        let start = output.len();
+    /// Starts the answer to a read, which can be done. With `fragment` it may come in several chunks.
+    pub fn read<S: Sink>(self, fragment: bool, sink: &mut S) -> ReadAnswer<'_, S> {
         if self.headers == Headers::Simple {
-            SimpleReply { cookie: self.cookie, error: None }.encode(output);
+            SimpleReply { cookie: self.cookie, error: None }.encode(sink.bytes());
         }
         let (at, run) = (self.offset, Run::None);
-        ReadAnswer { answer: self, fragment, start, at, run, output }
+        ReadAnswer { answer: self, fragment, at, run, sink }
     }
 
     /// Starts what one metadata context has to say. Such answers are in chunks only.
@@ -101,13 +101,13 @@ impl Answer {
         ChunkHeader { done, chunk_type, cookie, offset, length }.encode(headers, output);
     }
 
-    /// Fills in what was not known when the header at `start` was written: the payload is all that follows.
-    fn close(self, start: usize, done: bool, output: &mut [u8]) {
-        let length = wire_length(output.len() - start - ChunkHeader::size(self.headers));
+    /// Fills in what was not known when the header at `start` was written.
+    fn close(self, start: usize, done: bool, length: u64, output: &mut [u8]) {
         if self.headers == Headers::Extended {
-            let length = u64::from(length).to_be_bytes();
-            output[start + EXTENDED_LENGTH_AT..][..8].copy_from_slice(&length);
+            output[start + EXTENDED_LENGTH_AT..][..8].copy_from_slice(&length.to_be_bytes());
         } else {
+            // No answer of this crate has a chunk as long as 32 bits can say.
+            let length = u32::try_from(length).unwrap_or(u32::MAX);
             output[start + STRUCTURED_LENGTH_AT..][..4].copy_from_slice(&length.to_be_bytes());
         }
         output[start + FLAGS_AT] = u8::from(done);
@@ -127,25 +127,24 @@ enum Run {
     },
 }
 
-/// The answer to a read under way: pieces in order, then [`ReadAnswer::finish`] or [`ReadAnswer::fail`].
+/// The answer to a read under way: pieces in order, then [`ReadAnswer::finish`].
 #[derive(Debug)]
-pub struct ReadAnswer<'a> {
+pub struct ReadAnswer<'a, S> {
     answer: Answer,
     fragment: bool,
-    start: usize,
     /// Where the next piece is on the export.
     at: u64,
     run: Run,
-    output: &'a mut Vec<u8>,
+    sink: &'a mut S,
 }
 
-impl ReadAnswer<'_> {
+impl<S: Sink> ReadAnswer<'_, S> {
     /// The next piece is data.
-    pub fn data(&mut self, data: &[u8]) {
+    pub fn data(&mut self, data: S::Data<'_>) {
         if self.answer.headers == Headers::Simple {
-            return self.output.extend_from_slice(data);
+            return self.sink.data(data);
         }
-        let added = u64::from(wire_length(data.len()));
+        let added = S::length(&data);
         match self.run {
             Run::Data { length, .. } if length + added <= CHUNK_DATA_MAX => {}
             // "If the area being read contains both data and a hole, the server MUST use NBD_REPLY_TYPE_OFFSET_DATA with
@@ -156,16 +155,16 @@ impl ReadAnswer<'_> {
                 self.open(0);
             }
         }
-        self.output.extend_from_slice(data);
+        self.sink.data(data);
         self.grow(added);
     }
 
     /// The next piece is `length` bytes of zeroes that nothing is allocated for.
     pub fn hole(&mut self, length: u64) {
         match self.run {
-            _ if self.answer.headers == Headers::Simple => self.zeroes(length),
+            _ if self.answer.headers == Headers::Simple => self.sink.zeroes(length),
             Run::Data { .. } if !self.fragment => {
-                self.zeroes(length);
+                self.sink.zeroes(length);
                 self.grow(length);
             }
             // A hole's length has 32 bits on the wire.
@@ -185,23 +184,18 @@ impl ReadAnswer<'_> {
     pub fn finish(mut self) {
         match self.run {
             _ if self.answer.headers == Headers::Simple => {}
-            Run::None => self.answer.header(ChunkType::None, true, 0, self.output),
+            Run::None => self.answer.header(ChunkType::None, true, 0, self.sink.bytes()),
             _ => self.close(true),
         }
     }
 
-    /// Takes back what was put down and answers with an error instead.
-    pub fn fail(self, error: ErrorCode, message: &str, at: Option<u64>) {
-        self.output.truncate(self.start);
-        self.answer.error(error, message, at, self.output);
-    }
-
     /// Starts a data chunk with the last `zeroes` bytes, which were a hole.
     fn open(&mut self, zeroes: u64) {
-        let start = self.output.len();
-        self.answer.header(ChunkType::OffsetData, false, 0, self.output);
-        self.output.put_u64(self.at - zeroes);
-        self.zeroes(zeroes);
+        let bytes = self.sink.bytes();
+        let start = bytes.len();
+        self.answer.header(ChunkType::OffsetData, false, 0, bytes);
+        bytes.put_u64(self.at - zeroes);
+        self.sink.zeroes(zeroes);
         self.run = Run::Data { start, length: zeroes };
     }
 
@@ -212,20 +206,17 @@ impl ReadAnswer<'_> {
         }
     }
 
-    fn zeroes(&mut self, length: u64) {
-        let length = usize::try_from(length).unwrap_or(usize::MAX);
-        self.output.resize(self.output.len().saturating_add(length), 0);
-    }
-
     fn close(&mut self, done: bool) {
         match std::mem::replace(&mut self.run, Run::None) {
             Run::None => {}
             Run::Hole(length) => {
-                self.answer.header(ChunkType::OffsetHole, done, 12, self.output);
-                self.output.put_u64(self.at - length);
-                self.output.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+                let bytes = self.sink.bytes();
+                self.answer.header(ChunkType::OffsetHole, done, 12, bytes);
+                bytes.put_u64(self.at - length);
+                bytes.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
             }
-            Run::Data { start, .. } => self.answer.close(start, done, self.output),
+            // An offset is before the data.
+            Run::Data { start, length } => self.answer.close(start, done, 8 + length, self.sink.bytes()),
         }
     }
 }
@@ -273,7 +264,8 @@ impl StatusAnswer<'_> {
         if self.answer.headers == Headers::Extended {
             self.output[self.count_at..][..4].copy_from_slice(&self.count.to_be_bytes());
         }
-        self.answer.close(self.start, done, self.output);
+        let length = self.output.len() - self.start - ChunkHeader::size(self.answer.headers);
+        self.answer.close(self.start, done, u64::from(wire_length(length)), self.output);
     }
 
     fn put_open(&mut self) {

@@ -19,6 +19,7 @@ pub(crate) const NO_ZEROES: u16 = 1 << 1;
 pub(crate) const OPT_EXPORT_NAME: u32 = 1;
 pub(crate) const OPT_ABORT: u32 = 2;
 pub(crate) const OPT_LIST: u32 = 3;
+pub(crate) const OPT_STARTTLS: u32 = 5;
 pub(crate) const OPT_INFO: u32 = 6;
 pub(crate) const OPT_GO: u32 = 7;
 pub(crate) const OPT_STRUCTURED_REPLY: u32 = 8;
@@ -131,6 +132,50 @@ pub struct BlockSizes {
     pub preferred: u32,
     /// The longest payload of one command.
     pub maximum: u32,
+}
+
+impl Default for BlockSizes {
+    /// What holds where nothing was agreed upon: any byte, best in 4 KiB, payloads up to 32 MiB (proto.md, "Size
+    /// constraints").
+    fn default() -> Self {
+        Self { minimum: 1, preferred: 4096, maximum: 32 << 20 }
+    }
+}
+
+/// Why no server may announce such sizes: proto.md, "Size constraints".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BlockSizesError {
+    /// The minimum is out of range.
+    #[error("a minimum block size is a power of 2 up to 65536, and {0} is not")]
+    Minimum(u32),
+    /// The preferred size is out of range.
+    #[error("a preferred block size is a power of 2, at least 512 and the minimum, and {0} is not")]
+    Preferred(u32),
+    /// The maximum is out of range.
+    #[error("a maximum payload is at least the preferred block size, and {0} is less")]
+    Maximum(u32),
+}
+
+impl BlockSizes {
+    /// Whether a server may announce them.
+    ///
+    /// # Errors
+    ///
+    /// The first of the three that it may not.
+    pub const fn check(self) -> Result<(), BlockSizesError> {
+        let Self { minimum, preferred, maximum } = self;
+        if !minimum.is_power_of_two() || minimum > 1 << 16 {
+            return Err(BlockSizesError::Minimum(minimum));
+        }
+        if !preferred.is_power_of_two() || preferred < 512 || preferred < minimum {
+            return Err(BlockSizesError::Preferred(preferred));
+        }
+        if maximum < preferred {
+            return Err(BlockSizesError::Maximum(maximum));
+        }
+        Ok(())
+    }
 }
 
 /// What the handshake tells about an export.

@@ -1,14 +1,17 @@
 //! The server's half of the handshake, a machine that is fed bytes.
 
 mod answers;
+mod tls;
 
 use crate::bytes::{Fields, Put, wire_length};
 use crate::headers::{Headers, Terms};
 use crate::option::{
     ExportInfo, FIXED_NEWSTYLE, MAX_OPTION_LENGTH, NBD_MAGIC, NO_ZEROES, OPT_ABORT, OPT_EXPORT_NAME,
     OPT_EXTENDED_HEADERS, OPT_GO, OPT_INFO, OPT_LIST, OPT_LIST_META_CONTEXT, OPT_SET_META_CONTEXT,
-    OPT_STRUCTURED_REPLY, OPTION_MAGIC, OptionError, REP_ACK, parse_name, put_reply,
+    OPT_STARTTLS, OPT_STRUCTURED_REPLY, OPTION_MAGIC, OptionError, REP_ACK, parse_name, put_reply,
 };
+use tls::Security;
+pub use tls::TlsPolicy;
 
 /// The exports a handshake may choose from.
 pub trait Exports {
@@ -45,6 +48,9 @@ pub enum Outcome<E> {
     More,
     /// The transmission phase starts with the next byte, on these terms.
     Transmission(Found<E>, Terms),
+    /// The client has its acknowledgement, and every byte after that belongs to TLS, either way. The handshake goes on
+    /// with what arrives through it; nothing else may be given to it from here on.
+    StartTls,
     /// The client said goodbye. Send what there is and close.
     Aborted,
 }
@@ -74,6 +80,12 @@ pub enum ServerHandshakeError {
     /// "Once extended headers are successfully requested, a client MUST NOT use `NBD_OPT_EXPORT_NAME`."
     #[error("the client wants an export in the old way after it agreed to extended headers")]
     ExportNameAfterExtendedHeaders,
+    /// Without TLS there is nothing for this client, and no reply that could say so.
+    #[error("the client wants an export without TLS, which is required")]
+    TlsRequired,
+    /// Bytes in the clear behind `NBD_OPT_STARTTLS`: somebody may have put them there for the client.
+    #[error("the client sent more in the clear after it had asked for TLS")]
+    PlaintextAfterStartTls,
     /// `NBD_OPT_EXPORT_NAME` has no error reply.
     #[error("the client wants an export whose name of {length} bytes is no name")]
     BadName {
@@ -83,10 +95,11 @@ pub enum ServerHandshakeError {
 }
 
 /// The options that are not answered with `NBD_REP_ERR_UNSUP`.
-const KNOWN: [u32; 9] = [
+const KNOWN: [u32; 10] = [
     OPT_EXPORT_NAME,
     OPT_ABORT,
     OPT_LIST,
+    OPT_STARTTLS,
     OPT_INFO,
     OPT_GO,
     OPT_STRUCTURED_REPLY,
@@ -115,6 +128,7 @@ enum State {
 pub struct ServerHandshake {
     state: State,
     no_zeroes: bool,
+    security: Security,
     headers: Headers,
     /// The contexts that were selected last, and for which export.
     contexts: Option<(String, Vec<u32>)>,
@@ -127,10 +141,22 @@ impl Default for ServerHandshake {
 }
 
 impl ServerHandshake {
-    /// A handshake that waits for the client's flags.
+    /// A handshake without TLS that waits for the client's flags.
     #[must_use]
     pub const fn new() -> Self {
-        Self { state: State::ClientFlags, no_zeroes: false, headers: Headers::Simple, contexts: None }
+        Self::with_tls(TlsPolicy::Off)
+    }
+
+    /// A handshake that waits for the client's flags.
+    #[must_use]
+    pub const fn with_tls(policy: TlsPolicy) -> Self {
+        Self {
+            state: State::ClientFlags,
+            no_zeroes: false,
+            security: Security::Plain(policy),
+            headers: Headers::Simple,
+            contexts: None,
+        }
     }
 
     /// Appends what the server says first (proto.md, "Newstyle negotiation").
@@ -200,6 +226,9 @@ impl ServerHandshake {
         if flags & !u32::from(FIXED_NEWSTYLE | NO_ZEROES) != 0 {
             return Err(ServerHandshakeError::ClientFlags { flags });
         }
+        if flags & u32::from(FIXED_NEWSTYLE) == 0 {
+            self.without_fixed_newstyle()?;
+        }
         self.no_zeroes = flags & u32::from(NO_ZEROES) != 0;
         self.state = State::Option;
         Ok(Some(Outcome::More))
@@ -218,16 +247,11 @@ impl ServerHandshake {
         if magic != OPTION_MAGIC {
             return Err(ServerHandshakeError::OptionMagic { found: magic });
         }
-        let known = KNOWN.contains(&option);
-        if !known || length > MAX_OPTION_LENGTH {
-            if option == OPT_EXPORT_NAME {
-                return Err(ServerHandshakeError::BadName { length });
-            }
+        if let Some(error) = self.refusal(option, length)? {
             if option == OPT_SET_META_CONTEXT {
                 self.contexts = None;
             }
             *fields = ahead;
-            let error = if known { OptionError::TooBig } else { OptionError::Unsupported };
             self.state = State::Skip { option, left: length, error };
             return Ok(Some(Outcome::More));
         }
@@ -241,6 +265,7 @@ impl ServerHandshake {
                 put_reply(output, option, REP_ACK, &[]);
                 Ok(Some(Outcome::Aborted))
             }
+            OPT_STARTTLS => self.start_tls(payload, fields.0, output).map(Some),
             OPT_LIST => {
                 answers::list(payload, exports, output);
                 Ok(Some(Outcome::More))
@@ -258,6 +283,21 @@ impl ServerHandshake {
             }
             _ => Ok(Some(self.info(option, payload, exports, output))),
         }
+    }
+
+    /// Why an option is refused whatever its payload says.
+    fn refusal(&self, option: u32, length: u32) -> Result<Option<OptionError>, ServerHandshakeError> {
+        if self.wants_tls_first(option)? {
+            return Ok(Some(OptionError::TlsRequired));
+        }
+        let known = KNOWN.contains(&option);
+        if known && length <= MAX_OPTION_LENGTH {
+            return Ok(None);
+        }
+        if option == OPT_EXPORT_NAME {
+            return Err(ServerHandshakeError::BadName { length });
+        }
+        Ok(Some(if known { OptionError::TooBig } else { OptionError::Unsupported }))
     }
 
     /// The old way in: no reply packet, just size, flags and 124 zeroes that a client may decline.

@@ -2,8 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not seen as tests by clippy")]
 
 use nbd_wire::{
-    BlockSizes, ClientHandshake, ClientHandshakeError, ExportInfo, Exports, Found, Headers,
-    MAX_OPTION_LENGTH, OptionError, Outcome, ServerHandshake, ServerHandshakeError, Terms, TransmissionFlags,
+    BlockSizes, ClientHandshake, ClientHandshakeError, ClientOutcome, ExportInfo, Exports, Found, Headers,
+    MAX_OPTION_LENGTH, Negotiated, OptionError, Outcome, ServerHandshake, ServerHandshakeError, Terms,
+    TransmissionFlags,
 };
 
 const INFO: ExportInfo = ExportInfo {
@@ -200,8 +201,8 @@ fn extended_headers_take_precedence_over_structured_replies() {
 #[test]
 fn an_unknown_option_is_skipped_and_refused() {
     let unknown = option(0xfeed, &[9; 50]);
-    let (output, ..) = serve(&[client_flags(3), unknown, option(5, b""), option(2, b"")].concat());
-    assert_eq!(output, [reply(0xfeed, ERR_UNSUP, b""), reply(5, ERR_UNSUP, b""), reply(2, 1, b"")].concat());
+    let (output, ..) = serve(&[client_flags(3), unknown, option(4, b""), option(2, b"")].concat());
+    assert_eq!(output, [reply(0xfeed, ERR_UNSUP, b""), reply(4, ERR_UNSUP, b""), reply(2, 1, b"")].concat());
 }
 
 #[test]
@@ -257,8 +258,8 @@ fn ask(name: &str, input: &[u8]) -> (Vec<u8>, Result<Option<ExportInfo>, ClientH
     let (mut output, mut start) = (Vec::new(), 0);
     for end in 1..=input.len() {
         match handshake.receive(&input[start..end], &mut output) {
-            Ok((used, None)) => start += used,
-            Ok((_, Some(negotiated))) => return (output, Ok(Some(negotiated.info))),
+            Ok((_, ClientOutcome::Transmission(negotiated))) => return (output, Ok(Some(negotiated.info))),
+            Ok((used, _)) => start += used,
             Err(error) => return (output, Err(error)),
         }
     }
@@ -311,15 +312,16 @@ fn both_halves_understand_each_other() {
     let (mut server, mut client) = (ServerHandshake::new(), ClientHandshake::new("").unwrap());
     let (mut to_client, mut to_server) = (Vec::new(), Vec::new());
     ServerHandshake::greet(&mut to_client);
-    assert_eq!(client.receive(&to_client, &mut to_server), Ok((18, None)));
+    assert_eq!(client.receive(&to_client, &mut to_server), Ok((18, ClientOutcome::More)));
     to_client.clear();
     let (used, outcome) = server.receive(&to_server, &Two, &mut to_client).unwrap();
     assert_eq!(
         (used, outcome),
         (to_server.len(), Outcome::Transmission(Two.find("").unwrap(), Terms::default()))
     );
-    let (used, negotiated) = client.receive(&to_client, &mut to_server).unwrap();
-    assert_eq!((used, negotiated.unwrap().info), (to_client.len(), INFO));
+    let told = client.receive(&to_client, &mut to_server).unwrap();
+    let negotiated = ClientOutcome::Transmission(Negotiated { info: INFO });
+    assert_eq!(told, (to_client.len(), negotiated));
 }
 
 /// Kept next to the known answers: what arbitrary bytes may not do.

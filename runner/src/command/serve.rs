@@ -1,14 +1,17 @@
 //! `brim serve`: the NBD server alone.
 
+mod disks;
+
+use std::fmt::Write;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use nbd_server::{Disk, ExportOptions, Listener, Server};
+use nbd_server::{Listener, Server};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
-use crate::cli;
+use crate::cli::{self, TlsMode};
 use crate::error::{Error, Exit};
 use crate::interrupt::Interrupt;
 use crate::output;
@@ -23,14 +26,9 @@ const LISTEN_FDS_START: i32 = 3;
 pub(crate) fn serve(arguments: &cli::Serve) -> Result<Exit, Error> {
     let interrupt =
         Interrupt::take_over().map_err(|source| Error::Process { what: "take signals over", source })?;
-    let disk = Disk::new(arguments.size).map_err(|error| Error::Usage {
-        what: error.to_string(),
-        help: "a size is a multiple of 512 bytes, as in --size 1GiB".to_owned(),
-    })?;
-    let server = Server::new();
-    let options = ExportOptions { read_only: arguments.read_only, rotational: arguments.rotational };
-    server.add_export_with(&arguments.export, disk, options).map_err(|error| failed(&error))?;
+    let (server, names) = disks::server(arguments)?;
     let listeners = listen(&server, arguments)?;
+    tell(&listeners, &names, arguments.tls != TlsMode::Off);
     if arguments.stdio {
         let client = client_on_stdin().map_err(|error| Error::Serve {
             what: error.to_string(),
@@ -64,14 +62,35 @@ fn listen(server: &Server, arguments: &cli::Serve) -> Result<Vec<Listener>, Erro
             listeners.push(server.listen_inherited(socket).map_err(|error| failed(&error))?);
         }
     }
-    for listener in &listeners {
+    Ok(listeners)
+}
+
+/// Says where each export can be reached, over TLS where there is TLS.
+fn tell(listeners: &[Listener], names: &[String], tls: bool) {
+    let scheme = if tls { "nbds" } else { "nbd" };
+    for (listener, name) in
+        listeners.iter().flat_map(|listener| names.iter().map(move |name| (listener, name)))
+    {
+        let name = escaped(name);
         if let Some(address) = listener.local_addr() {
-            output::note(&format!("nbd://{address}/{}", arguments.export));
+            output::note(&format!("{scheme}://{address}/{name}"));
         } else if let Some(path) = listener.path() {
-            output::note(&format!("nbd+unix:///{}?socket={}", arguments.export, path.display()));
+            output::note(&format!("{scheme}+unix:///{name}?socket={}", path.display()));
         }
     }
-    Ok(listeners)
+}
+
+/// A name as a path of a URI has it (RFC 3986, 3.3).
+fn escaped(name: &str) -> String {
+    let mut text = String::new();
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            let _text_takes_all = write!(text, "%{byte:02X}");
+        }
+    }
+    text
 }
 
 /// The socket at the other end of standard input. It is also at that of standard output, where nothing else may go.

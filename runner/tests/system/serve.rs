@@ -16,6 +16,8 @@ use crate::needs::Need;
 
 const CLIENTS: &[Need] = &[Need::Tool("nbdinfo"), Need::Tool("nbdcopy"), Need::Tool("qemu-io")];
 
+const SECURE: &[Need] = &[Need::Tool("nbdinfo"), Need::Tool("qemu-io"), Need::Tool("openssl")];
+
 const ACTIVATED: &[Need] = &[Need::Tool("nbdinfo"), Need::Tool("systemd-socket-activate")];
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -23,6 +25,8 @@ pub(crate) fn tests() -> Vec<Test> {
         ("serve_on_a_unix_socket", CLIENTS, unix),
         ("serve_on_tcp", CLIENTS, tcp),
         ("serve_read_only_and_rotational", CLIENTS, read_only_and_rotational),
+        ("serve_several_disks_with_block_sizes", CLIENTS, several),
+        ("serve_tls_with_the_certificates_of_the_manual", SECURE, tls),
         ("serve_a_client_on_stdin", &[], stdio),
         ("serve_on_a_socket_of_systemd", ACTIVATED, activated),
         ("serve_needs_what_it_is_told_to_use", &[], nothing_handed_over),
@@ -125,6 +129,61 @@ fn read_only_and_rotational() {
         Command::new("qemu-io").args(["-f", "raw", &served.uri, "-c", "write 0 4k"]).output().unwrap();
     assert!(!write.status.success(), "a write to a read-only disk");
     served.end();
+}
+
+fn nbdinfo(arguments: &[&str]) -> (bool, String) {
+    let output = Command::new("nbdinfo").args(arguments).output().unwrap();
+    (output.status.success(), String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn several() {
+    let sizes = ["--block-size", "4096,64KiB,1MiB"];
+    let exports = ["--export", "a disk", "--export", "b=3MiB", "--listen", "127.0.0.1:0"];
+    let served = Served::start(&[&exports[..], &sizes].concat());
+    let (first, address) = (&served.uri, served.uri.trim_end_matches("a%20disk"));
+    assert_ne!(first, address, "a name as a URI has it");
+    for (name, size) in [("", "67108864"), ("a%20disk", "67108864"), ("b", "3145728")] {
+        assert_eq!(nbdinfo(&["--size", &format!("{address}{name}")]), (true, size.to_owned()));
+    }
+    let (_, listed) = nbdinfo(&["--list", "--json", address]);
+    assert!(listed.contains("\"a disk\"") && listed.contains("\"b\""), "{listed}");
+    assert!(listed.contains("\"block_size_maximum\": 1048576"), "{listed}");
+    let write = ["-f", "raw", first, "-c", "write -P 1 100 100", "-c", "read -P 1 100 100"];
+    let done = Command::new("qemu-io").args(write).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    served.end();
+}
+
+/// The commands in docs/nbd.md that make certificates, run as they stand there.
+fn certificates(directory: &Path) {
+    let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/nbd.md");
+    let manual = std::fs::read_to_string(manual).unwrap();
+    let commands = manual.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
+    let made = Command::new("bash").args(["-ec", commands]).current_dir(directory).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
+fn tls() {
+    let directory = tempfile::tempdir().unwrap();
+    certificates(directory.path());
+    let files = directory.path().to_str().unwrap();
+    let always = ["--listen", "127.0.0.1:0", "--tls-certificates", files, "--tls-verify-peer", "--tls"];
+    for mode in ["on", "require"] {
+        let served = Served::start(&[&always[..], &[mode]].concat());
+        let address = served.uri.strip_prefix("nbds://").unwrap().trim_end_matches('/');
+        let secure = format!("nbds://{address}/?tls-certificates={files}");
+        assert_eq!(nbdinfo(&["--size", &secure]), (true, "67108864".to_owned()));
+        assert!(nbdinfo(&["--is", "tls", &secure]).0);
+        assert_eq!(nbdinfo(&["--size", &format!("nbd://{address}/")]).0, mode == "on");
+        let credentials = format!("tls-creds-x509,id=tls0,endpoint=client,dir={files}");
+        let (host, port) = address.split_once(':').unwrap();
+        let image =
+            format!("driver=nbd,server.type=inet,server.host={host},server.port={port},tls-creds=tls0");
+        let words = ["--object", &credentials, "--image-opts", &image, "-c", "write -P 1 0 1M"];
+        let done = Command::new("qemu-io").args(words).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        served.end();
+    }
 }
 
 fn stdio() {

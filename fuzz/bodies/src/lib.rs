@@ -1,0 +1,50 @@
+//! The bodies of the fuzz targets: functions of bytes that panic when a promise of brim's is broken.
+//!
+//! No fuzzer here, so that a plain test can replay the corpus (`tests/corpus.rs`). The binaries in `fuzz/fuzz_targets/`
+//! hand them to libFuzzer.
+
+#![expect(clippy::unwrap_used, reason = "a target that cannot be set up has nothing to say")]
+#![expect(clippy::missing_panics_doc, reason = "to panic is how a target reports")]
+
+mod answer;
+mod client;
+mod handshake;
+mod input;
+mod options;
+mod scenario;
+mod server;
+mod store;
+mod tls;
+mod transmission;
+
+pub use answer::answer;
+pub use client::client;
+pub use handshake::{client_handshake, client_replies, server_handshake, server_options};
+pub use scenario::scenario;
+pub use server::server;
+pub use store::store;
+pub use tls::{client_tls, server_tls};
+pub use transmission::{extended_request, reply, request, simple_reply, status_query};
+
+/// What a target does with some bytes.
+pub type Body = fn(&[u8]);
+
+/// Every target by the name of its binary and of its corpus.
+pub const TARGETS: [(&str, Body); 16] = [
+    ("answer", answer),
+    ("client", client),
+    ("client_handshake", client_handshake),
+    ("client_replies", client_replies),
+    ("client_tls", client_tls),
+    ("extended_request", extended_request),
+    ("reply", reply),
+    ("request", request),
+    ("scenario", scenario),
+    ("server", server),
+    ("server_handshake", server_handshake),
+    ("server_options", server_options),
+    ("server_tls", server_tls),
+    ("simple_reply", simple_reply),
+    ("status_query", status_query),
+    ("store", store),
+];

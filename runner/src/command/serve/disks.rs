@@ -1,0 +1,82 @@
+//! What is served: a disk for each export, and TLS before them.
+
+use nbd_server::{Disk, ExportError, ExportOptions, Server, Tls, TlsError, TlsOptions};
+
+use crate::cli::{BlockSizePolicy, Export, Serve, TlsMode};
+use crate::error::Error;
+
+/// A server with all exports that were asked for, and the names of them in order.
+pub(super) fn server(arguments: &Serve) -> Result<(Server, Vec<String>), Error> {
+    let server = match tls(arguments)? {
+        Some(tls) => Server::with_tls(tls),
+        None => Server::new(),
+    };
+    let options = ExportOptions {
+        read_only: arguments.read_only,
+        rotational: arguments.rotational,
+        block_sizes: arguments.block_size.unwrap_or_default(),
+        enforce_block_sizes: arguments.block_size.is_some()
+            && arguments.block_size_policy == BlockSizePolicy::Error,
+    };
+    let nameless = [Export { name: String::new(), size: None }];
+    let exports = if arguments.export.is_empty() { &nameless[..] } else { &arguments.export };
+    for export in exports {
+        let disk = disk(export, arguments)?;
+        server.add_export_with(&export.name, disk, options).map_err(|error| refused(&error))?;
+    }
+    Ok((server, exports.iter().map(|export| export.name.clone()).collect()))
+}
+
+fn disk(export: &Export, arguments: &Serve) -> Result<Disk, Error> {
+    let Some(size) = export.size.or(arguments.size) else {
+        let (what, help) = if arguments.export.is_empty() {
+            ("the disk has no size".to_owned(), "give it one, as in --size 1GiB".to_owned())
+        } else {
+            let (name, what) = (&export.name, format!("the export {:?} has no size", export.name));
+            (what, format!("give it one, as in --export {name}=1GiB, or one to all by --size 1GiB"))
+        };
+        return Err(Error::Usage { what, help });
+    };
+    Disk::new(size).map_err(|error| Error::Usage {
+        what: error.to_string(),
+        help: "a size is a multiple of 512 bytes, as in --size 1GiB".to_owned(),
+    })
+}
+
+fn refused(error: &ExportError) -> Error {
+    let help = match error {
+        ExportError::Exists { .. } => "each --export is another disk, and needs a name of its own",
+        ExportError::Name { .. } => "give it a shorter name",
+        ExportError::Uneven { .. } => "take another --size, or a smaller --block-size",
+        _ => "give --block-size a maximum of 64MiB at most, as in --block-size 512,4096,1MiB",
+    };
+    Error::Usage { what: error.to_string(), help: help.to_owned() }
+}
+
+fn tls(arguments: &Serve) -> Result<Option<Tls>, Error> {
+    let required = match arguments.tls {
+        TlsMode::Off => return Ok(None),
+        TlsMode::On => false,
+        TlsMode::Require => true,
+    };
+    // The command line has seen to it that there is one.
+    let directory = arguments.tls_certificates.clone().unwrap_or_default();
+    let options = TlsOptions { required, verify_peer: arguments.tls_verify_peer };
+    Tls::from_directory(directory, options).map(Some).map_err(|error| unusable(&error))
+}
+
+fn unusable(error: &TlsError) -> Error {
+    let mut what = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        what = format!("{what}: {next}");
+        cause = next.source();
+    }
+    let help = match error {
+        TlsError::Read { .. } | TlsError::Missing { .. } => {
+            "docs/nbd.md, \"TLS\", has the commands of openssl that make all files of such a directory"
+        }
+        _ => "`openssl x509 -text -in FILE` shows a certificate; keys are in PEM, without a passphrase",
+    };
+    Error::Usage { what, help: help.to_owned() }
+}
