@@ -7,6 +7,7 @@
 #   name=@command with $SOCK and $SIZE     bench starts it (export SOCK, SIZE bytes), waits for the socket,
 #                                          measures, and kills exactly that process; gives server CPU us/op
 #   bash bench/compare.sh --baselines                 runs the built-in baseline set
+# -r N: rounds. -t N: seconds of a sample. -s N: GiB of the disk. -w "…": the workloads. -o FILE: where samples go.
 #   -n N: run client and server at this nice level (a crowded machine: -n -10 as root).
 #   -p same: client+server pinned to cpu0 (pure path cost, no cross-vCPU wakeup); split: client cpu0, server cpu1.
 # Rounds are interleaved (round 1: every server, round 2: every server ...) so that machine noise hits all alike.
@@ -34,10 +35,10 @@ while [ $# -gt 0 ]; do case "$1" in
    'nbd-server-tmpfs=@truncate -s $SIZE $IMG; printf "[generic]\nunixsock=$SOCK\nlistenaddr=127.0.0.1\nport=10899\nallowlist=true\n[export]\nexportname=$IMG\n" > $IMG.conf; nbd-server -C $IMG.conf -p $IMG.pid')
   shift;;
  *=*) SERVERS+=("$1"); shift;;
- *) sed -n 2,18p "$0"; exit 2;;
+ *) sed -n '2,/^set /{/^set /d;p}' "$0"; exit 2;;
 esac; done
 [ $NICE != 0 ] && { CP="nice -n $NICE $CP" SP="nice -n $NICE $SP"; }
-[ ${#SERVERS[@]} -gt 0 ] || { sed -n 2,18p "$0"; exit 2; }
+[ ${#SERVERS[@]} -gt 0 ] || { sed -n '2,/^set /{/^set /d;p}' "$0"; exit 2; }
 TMP=$(mktemp -d); export IMG=/dev/shm/bench-$$.img
 SIZE=$((GIB<<30)); export SIZE
 PID=
@@ -72,7 +73,7 @@ run(){ # name uri wl rep
   seqread-256k-q16)  fio1 "$u" read 256k 16 1;;
   seqwrite-256k-q16) fio1 "$u" write 256k 16 1;;
   nbdcopy-read)
-   s=$(date +%s%N); $CP nbdcopy --no-extents "$u" null: >/dev/null 2>"$TMP/fio.err" || echo "nbdcopy failed: $1: $(head -1 $TMP/fio.err)" >&2; e=$(date +%s%N); foreign
+   s=$(date +%s%N); $CP nbdcopy --no-extents "$u" null: >/dev/null 2>"$TMP/fio.err" || { echo "nbdcopy failed: $1: $(head -1 $TMP/fio.err)" >&2; return; }; e=$(date +%s%N); foreign
    awk -v f=$fr -v n=$1 -v w=$3 -v r=$4 -v b=$SIZE -v t=$((e-s)) -v c=$((c1-c0)) -v p="${PID:-0}" 'BEGIN{printf "%s\t%s\t%d\t%.1f\t%.1f\t0\t0\t%s\t%s\n",n,w,r,b/262144/(t/1e9),b/1048576/(t/1e9),(p==0?"-":sprintf("%.2f",c*1e4/(b/262144))),f}' >>"$OUT"; return;;
   blast-*)  # lean pipelined client (nbdblast.c): shows the server's ceiling where fio/libnbd is the bottleneck
    [ -x $TOOLS/nbdblast ] || return

@@ -1,4 +1,4 @@
-"""Makes bench/RESULTS.md of compare.sh's samples, and prints the short table: MACHINE FREE.tsv SAME.tsv OUT."""
+"""Makes bench/RESULTS.md of compare.sh's samples, and prints the short table: MACHINE FREE.tsv SAME.tsv OUT ROUNDS."""
 
 import csv
 import statistics
@@ -9,12 +9,22 @@ MAIN = ["randread-q1", "randwrite-q1", "randread-q64", "randwrite-q64", "seqread
         "nbdcopy-read", "blast-read-q64", "blast-write-q64"]
 
 
-def medians(path):
-    """Of each (workload, server): IOPS, MiB/s, server CPU in µs per request, by the samples without foreign load."""
+def medians(path, rounds):
+    """Of each (workload, server): IOPS, MiB/s, server CPU in µs per request, by the samples without foreign load.
+
+    And what there is too little of.
+    """
     groups = {}
     with open(path, encoding="utf-8") as file:
-        for row in csv.DictReader(file, delimiter="\t"):
-            groups.setdefault((row["workload"], row["server"]), []).append(row)
+        for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
+            samples = groups.setdefault((row["workload"], row["server"]), [])
+            # A client that failed leaves a row of zeroes.
+            if float(row["iops"]) > 0:
+                samples.append(row)
+    wanted = {(workload, server) for workload, _ in groups for server in [*STORES, *(name for _, name in groups), "brim"]}
+    missing = [f"{server}, {workload}: {len(groups.get((workload, server), []))} of {rounds} samples"
+               for workload, server in sorted(wanted) if len(groups.get((workload, server), [])) < rounds]
+    groups = {key: rows for key, rows in groups.items() if rows}
     found = {}
     for key, rows in groups.items():
         clean = [row for row in rows if int(row["foreign_pct"]) <= 25]
@@ -25,7 +35,7 @@ def medians(path):
             statistics.median(float(row["MiB/s"]) for row in rows),
             statistics.median(cpu) if cpu else None,
         )
-    return found
+    return found, missing
 
 
 def figure(workload, value):
@@ -55,8 +65,10 @@ def table(found, workloads, short=False):
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def main(machine, free, same, out):
-    free, same = medians(free), medians(same)
+def main(machine, free, same, out, rounds):
+    free, missing = medians(free, int(rounds))
+    same, missing_same = medians(same, int(rounds))
+    missing += [f"on one processor, {line}" for line in missing_same]
     workloads = list(dict.fromkeys(workload for workload, _ in free))
     pinned = list(dict.fromkeys(workload for workload, _ in same))
     with open(machine, encoding="utf-8") as file:
@@ -74,6 +86,9 @@ def main(machine, free, same, out):
             f"{table(same, pinned)}"
         )
     print(table(free, [workload for workload in MAIN if workload in workloads], short=True), end="")
+    print(f"{out} is written", file=sys.stderr)
+    if missing or not free or not same:
+        sys.exit("\n".join(["too little was measured:", *missing]))
 
 
 main(*sys.argv[1:])
