@@ -43,7 +43,7 @@ need qemu-utils qemu-nbd
 need nbd-server nbd-server
 need libnbd-bin nbdcopy
 need util-linux taskset
-need python3-minimal python3
+python3 -c 'import csv, json, statistics' 2>/dev/null || missing+=(python3)
 install_missing
 
 cargo build --release --locked --package brim >&2
