@@ -15,6 +15,7 @@ use nbd_wire::Answer;
 use crate::lock;
 use crate::outbox::Outbox;
 use crate::output::Output;
+use crate::payload::Payload;
 pub(crate) use execute::{PAYLOAD_MAX, Refusal};
 pub use held::Held;
 use held::{HeldRequest, now};
@@ -61,8 +62,25 @@ pub struct Fault {
 pub(crate) struct Incoming<'a> {
     pub(crate) request: Request,
     /// The payload of a write.
-    pub(crate) data: &'a [u8],
+    pub(crate) data: Data<'a>,
     pub(crate) how: How,
+}
+
+/// The payload of a write.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Data<'a> {
+    Bytes(&'a [u8]),
+    Pages(&'a Payload),
+}
+
+impl<'a> Data<'a> {
+    /// What is in one piece; payloads in pages are writes.
+    pub(crate) const fn bytes(self) -> &'a [u8] {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Pages(_) => &[],
+        }
+    }
 }
 
 /// How a request is to be done and answered.

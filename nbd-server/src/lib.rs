@@ -12,6 +12,7 @@ mod export;
 mod listener;
 mod outbox;
 mod output;
+mod payload;
 mod server;
 mod socket;
 mod tls;

@@ -1,18 +1,27 @@
 //! Stream sockets of either family, without a signal when the peer has gone.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+use rustix::net::{RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags};
 
 /// Whether to wait for what has not arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wait {
     Yes,
     No,
+}
+
+impl Wait {
+    const fn flags(self) -> RecvFlags {
+        match self {
+            Self::Yes => RecvFlags::empty(),
+            Self::No => RecvFlags::DONTWAIT,
+        }
+    }
 }
 
 /// A connected stream socket, UNIX or TCP. It is used in blocking mode.
@@ -69,11 +78,21 @@ impl Socket {
     /// Takes the bytes that are there; `None` when there are none yet and they are not waited for, `Some(0)` at the end
     /// of the stream.
     pub(crate) fn try_receive(&self, buf: &mut [u8], wait: Wait) -> io::Result<Option<usize>> {
-        let flags = match wait {
-            Wait::Yes => RecvFlags::empty(),
-            Wait::No => RecvFlags::DONTWAIT,
-        };
+        let flags = wait.flags();
         would_block(retry(|| rustix::net::recv(self, &mut *buf, flags).map(|(count, _)| count)))
+    }
+
+    /// As [`Socket::try_receive`], into several places one after the other.
+    pub(crate) fn try_receive_into(
+        &self,
+        places: &mut [IoSliceMut<'_>],
+        wait: Wait,
+    ) -> io::Result<Option<usize>> {
+        let mut control = RecvAncillaryBuffer::default();
+        let flags = wait.flags();
+        would_block(retry(|| {
+            rustix::net::recvmsg(self, places, &mut control, flags).map(|message| message.bytes)
+        }))
     }
 
     /// Sends what fits now of these pieces, one behind the other; `None` when nothing does.

@@ -1,6 +1,6 @@
 //! What a connection's bytes travel through: its socket, and TLS on that socket once the client has asked for it.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
@@ -35,6 +35,20 @@ impl Transport {
         match &mut self.session {
             None => self.socket.try_receive(buf, wait),
             Some(session) => session.try_receive(&self.socket, buf),
+        }
+    }
+
+    /// As [`Transport::try_receive`], into several places one after the other.
+    pub(crate) fn try_receive_into(
+        &mut self,
+        places: &mut [IoSliceMut<'_>],
+        wait: Wait,
+    ) -> io::Result<Option<usize>> {
+        match (&mut self.session, places) {
+            (None, places) => self.socket.try_receive_into(places, wait),
+            // Records are decrypted into a buffer before, so that one place a call costs little.
+            (Some(session), [first, ..]) => session.try_receive(&self.socket, first),
+            (Some(_), []) => Ok(None),
         }
     }
 

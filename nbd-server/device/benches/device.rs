@@ -88,6 +88,15 @@ fn faults(c: &mut Criterion) {
             b.iter(|| table.decide(black_box(&request)));
         });
     }
+    let mut table = FaultTable::default();
+    for row in 0..100 {
+        let when = When { op: Some(Op::Read), nth: Some(u64::MAX) };
+        table.add(Row { name: format!("row {row}"), when, then: Then::Hold }).unwrap();
+    }
+    let request = Request { op: Op::Read, offset: Bytes(0), len: BLOCK };
+    group.bench_function("100 rows that count and do not fire", |b| {
+        b.iter(|| table.decide(black_box(&request)));
+    });
     group.finish();
 }
 

@@ -24,6 +24,17 @@ impl Op {
     /// Every operation.
     pub const ALL: [Self; 5] = [Self::Read, Self::Write, Self::Flush, Self::Trim, Self::Zeroes];
 
+    /// Where it is in [`Op::ALL`].
+    const fn index(self) -> usize {
+        match self {
+            Self::Read => 0,
+            Self::Write => 1,
+            Self::Flush => 2,
+            Self::Trim => 3,
+            Self::Zeroes => 4,
+        }
+    }
+
     /// The word for it in scenarios.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -127,11 +138,8 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Counts one request and tells whether the row fires for it.
-    fn sees(&mut self, request: &Request) -> bool {
-        if self.row.when.op.is_some_and(|op| op != request.op) {
-            return false;
-        }
+    /// Counts one request of an operation that the row is about, and tells whether the row fires for it.
+    fn sees(&mut self) -> bool {
         self.matches += 1;
         !self.open && self.row.when.nth.is_none_or(|nth| nth == self.matches)
     }
@@ -141,13 +149,15 @@ impl Entry {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FaultTable {
     entries: Vec<Entry>,
+    /// Which entries are about each operation, in order.
+    by_op: [Vec<usize>; Op::ALL.len()],
 }
 
 impl FaultTable {
     /// A table without faults.
     #[must_use]
     pub const fn new() -> Self {
-        Self { entries: Vec::new() }
+        Self { entries: Vec::new(), by_op: [const { Vec::new() }; Op::ALL.len()] }
     }
 
     /// Adds a row behind those that are there.
@@ -161,6 +171,11 @@ impl FaultTable {
         }
         if self.entries.iter().any(|entry| entry.row.name == row.name) {
             return Err(RowError::DuplicateName { name: row.name });
+        }
+        for (op, indices) in Op::ALL.into_iter().zip(&mut self.by_op) {
+            if row.when.op.is_none_or(|only| only == op) {
+                indices.push(self.entries.len());
+            }
         }
         self.entries.push(Entry { row, matches: 0, firings: 0, open: false });
         Ok(())
@@ -178,11 +193,13 @@ impl FaultTable {
         self.entries.is_empty()
     }
 
-    /// Counts a request in every row and says what becomes of it.
+    /// Counts a request in every row that is about its operation and says what becomes of it. Rows about others cost
+    /// nothing.
     pub fn decide(&mut self, request: &Request) -> Decision {
         let mut decision = Decision::Pass;
-        for (row, entry) in self.entries.iter_mut().enumerate() {
-            if entry.sees(request) && decision == Decision::Pass {
+        for &row in &self.by_op[request.op.index()] {
+            let entry = &mut self.entries[row];
+            if entry.sees() && decision == Decision::Pass {
                 entry.firings += 1;
                 decision = match entry.row.then {
                     Then::Hold => Decision::Hold { row },

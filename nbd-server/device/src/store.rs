@@ -197,6 +197,34 @@ impl Store {
         Ok(())
     }
 
+    /// Puts `len` bytes on the disk from `offset` on: those of `pages`, of which the first begins with the block that has
+    /// `offset`. Pages of whole blocks become the disk's, the rest is copied.
+    ///
+    /// # Errors
+    ///
+    /// When the range ends past the disk; nothing is written then.
+    ///
+    /// # Panics
+    ///
+    /// When the pages are fewer than the blocks of the range.
+    pub fn write_pages(&mut self, offset: Bytes, len: Bytes, pages: &[Page]) -> Result<(), AccessError> {
+        let end = self.check_range(offset, len)?.0;
+        let mut at = offset.0;
+        for page in pages {
+            let start = at % BLOCK.0;
+            let here = (BLOCK.0 - start).min(end - at);
+            if here == BLOCK.0 {
+                let root = self.root.get_or_insert_with(|| Arc::new(Node::empty(self.height)));
+                Arc::make_mut(root).put(self.height, at, page.clone());
+            } else if here > 0 {
+                self.write(Bytes(at), &page[tree::index(start)..tree::index(start + here)])?;
+            }
+            at += here;
+        }
+        assert!(at == end, "pages up to {at} for a range up to {end}");
+        Ok(())
+    }
+
     /// Discards a range: it reads as zeroes, and the blocks that lie in it as a whole are freed. The last block of the
     /// disk counts as whole up to the disk's end.
     ///

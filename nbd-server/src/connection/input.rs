@@ -32,6 +32,19 @@ impl Input {
         }
     }
 
+    /// The first `len` places of the buffer, for somebody who receives past it. Only while it is empty.
+    pub(crate) fn spare(&mut self, len: usize) -> &mut [u8] {
+        assert!(self.start == self.end, "{} bytes are in the input buffer", self.end - self.start);
+        self.start = 0;
+        self.end = 0;
+        &mut self.buffer[..len]
+    }
+
+    /// So many bytes were put into [`Input::spare`].
+    pub(crate) fn took(&mut self, count: usize) {
+        self.end = count;
+    }
+
     /// Takes what the socket has and fits; `Some(0)` at the end of the stream.
     pub(crate) fn receive(&mut self, socket: &mut Transport, wait: Wait) -> io::Result<Option<usize>> {
         if self.start > 0 {

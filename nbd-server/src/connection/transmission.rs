@@ -1,6 +1,6 @@
 //! The transmission phase: requests out of the input buffer, into the disk.
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::sync::Arc;
 
 use brim_device::Bytes;
@@ -8,17 +8,28 @@ use brim_device::fault::{self, Op};
 use nbd_wire::{Answer, Command, CommandFlags, ErrorCode, StatusQuery, Terms};
 
 use super::asked::Asked;
-use super::input::{INPUT_LEN, Input};
+use super::input::Input;
 use super::{ConnectionError, OUTPUT_MAX};
-use crate::disk::{Disk, How, Incoming, PAYLOAD_MAX, Refusal, StatusRequest};
+use crate::disk::{Data, Disk, How, Incoming, PAYLOAD_MAX, Refusal, StatusRequest};
 use crate::export::Export;
 use crate::outbox::Outbox;
 use crate::output::Output;
+use crate::payload::Payload;
 use crate::socket::Wait;
 use crate::transport::Transport;
 
 /// Requests whose memory is fetched together.
 const PREFETCH: usize = 8;
+
+/// A payload from this length on is received into pages of its own, which become the disk's.
+const LARGE: usize = 64 << 10;
+
+/// Pages that are received at once. recvmsg(2) takes 1024 places (`UIO_MAXIOV`, uio.h).
+const PAGES_MAX: usize = 256;
+
+/// Bytes behind a large payload that are taken with it: what comes next is likely another, of which this should be the
+/// header and little more.
+const NEXT: usize = 256;
 
 /// Where a connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,14 +39,13 @@ pub(crate) enum Progress {
     Closed,
 }
 
-/// A payload that does not fit into the input buffer.
+/// A payload that does not go through the input buffer.
 enum Large {
     None,
-    /// It is collected here, `filled` bytes so far.
+    /// It is collected in pages of its own.
     Collect {
         asked: Asked,
-        data: Vec<u8>,
-        filled: usize,
+        payload: Payload,
     },
     /// It is longer than any that is served: its bytes go nowhere.
     Drain {
@@ -73,20 +83,20 @@ impl Transmission {
     ) -> Result<Progress, ConnectionError> {
         let mut prefetched = 0;
         while output.pending() < OUTPUT_MAX {
+            if !self.large_is_done(input, outbox, output) {
+                return Ok(Progress::NeedsInput);
+            }
             if prefetched == 0 {
                 prefetched = self.prefetch(input.bytes());
             }
             prefetched = prefetched.saturating_sub(1);
-            if !self.large_is_done(input, outbox, output) {
-                return Ok(Progress::NeedsInput);
-            }
             let Some(asked) = Asked::parse(self.terms.headers, input.bytes())? else {
                 return Ok(Progress::NeedsInput);
             };
             if asked.command == Command::Disconnect {
                 return Ok(Progress::Closed);
             }
-            let Some(whole) = asked.header.checked_add(asked.payload).filter(|whole| *whole <= INPUT_LEN)
+            let Some(whole) = asked.header.checked_add(asked.payload).filter(|_| asked.payload < LARGE)
             else {
                 input.consume(asked.header);
                 self.large = Large::of(asked);
@@ -95,7 +105,7 @@ impl Transmission {
             let Some(message) = input.bytes().get(..whole) else {
                 return Ok(Progress::NeedsInput);
             };
-            self.run(&asked, &message[asked.header..], outbox, output);
+            self.run(&asked, Data::Bytes(&message[asked.header..]), outbox, output);
             input.consume(whole);
         }
         Ok(Progress::OutputFull)
@@ -126,14 +136,19 @@ impl Transmission {
         socket: &mut Transport,
         wait: Wait,
     ) -> io::Result<Option<usize>> {
-        if let Large::Collect { data, filled, .. } = &mut self.large
-            && let Some(room) = data.get_mut(*filled..).filter(|room| !room.is_empty())
-        {
-            let received = socket.try_receive(room, wait)?;
-            *filled += received.unwrap_or(0);
-            return Ok(received);
+        let Large::Collect { payload, .. } = &mut self.large else {
+            return input.receive(socket, wait);
+        };
+        let missing = payload.missing();
+        let mut places = payload.room(PAGES_MAX);
+        if missing <= places.iter().map(|place| place.len()).sum() {
+            places.push(IoSliceMut::new(input.spare(NEXT)));
         }
-        input.receive(socket, wait)
+        let received = socket.try_receive_into(&mut places, wait)?;
+        let count = received.unwrap_or(0);
+        payload.arrived(count);
+        input.took(count.saturating_sub(missing));
+        Ok(received)
     }
 
     /// Moves on with a large payload; false when it needs more input.
@@ -150,24 +165,21 @@ impl Transmission {
                 let why = "the payload is longer than any this server serves";
                 Refusal::new(ErrorCode::Einval, why).put(*answer, output.bytes());
             }
-            Large::Collect { data, filled, .. } => {
-                let room = &mut data[*filled..];
-                let here = input.bytes().len().min(room.len());
-                room[..here].copy_from_slice(&input.bytes()[..here]);
+            Large::Collect { payload, .. } => {
+                let here = if payload.missing() > 0 { payload.fill(input.bytes()) } else { 0 };
                 input.consume(here);
-                *filled += here;
-                if *filled < data.len() {
+                if payload.missing() > 0 {
                     return false;
                 }
             }
         }
-        if let Large::Collect { asked, data, .. } = std::mem::replace(&mut self.large, Large::None) {
-            self.run(&asked, &data, outbox, output);
+        if let Large::Collect { asked, payload } = std::mem::replace(&mut self.large, Large::None) {
+            self.run(&asked, Data::Pages(&payload), outbox, output);
         }
         true
     }
 
-    fn run(&mut self, asked: &Asked, data: &[u8], outbox: &Arc<Outbox>, output: &mut Output) {
+    fn run(&mut self, asked: &Asked, data: Data<'_>, outbox: &Arc<Outbox>, output: &mut Output) {
         let refuse = |error, why, output: &mut Output| {
             Refusal::new(error, why).put(asked.answer, output.bytes());
         };
@@ -190,7 +202,7 @@ impl Transmission {
             Command::Cache => {
                 return self.disk().cache(asked.answer, asked.length, output.bytes());
             }
-            Command::BlockStatus => return self.block_status(asked, data, output),
+            Command::BlockStatus => return self.block_status(asked, data.bytes(), output),
             _ => return refuse(ErrorCode::Einval, "the server does not know the command", output),
         };
         // "It SHOULD return NBD_EPERM if it receives a write or trim request on a read-only export" (proto.md, "Error
@@ -245,10 +257,12 @@ fn pick(payload: &[u8], selected: &[u32]) -> Option<StatusQuery> {
 
 impl Large {
     fn of(asked: Asked) -> Self {
-        if Bytes::of_len(asked.payload) > PAYLOAD_MAX {
+        // Of the other commands with a payload none has use for a long one.
+        if Bytes::of_len(asked.payload) > PAYLOAD_MAX || asked.command != Command::Write {
             Self::Drain { answer: asked.answer, left: asked.payload }
         } else {
-            Self::Collect { data: vec![0; asked.payload], asked, filled: 0 }
+            let payload = Payload::new(Bytes(asked.answer.offset), asked.payload);
+            Self::Collect { asked, payload }
         }
     }
 }

@@ -6,7 +6,7 @@ use brim_device::fault::{Op, Request};
 use brim_device::{AccessError, Bytes, Piece, Store};
 use nbd_wire::{CHUNK_DATA_MAX, ErrorCode, Headers};
 
-use super::Incoming;
+use super::{Data, Incoming};
 use crate::output::Output;
 
 /// The longest read or write that is served. proto.md, "Size constraints", has clients stay at 32 MiB unless told
@@ -73,7 +73,10 @@ pub(super) fn run(store: &mut Store, incoming: &Incoming<'_>, output: &mut Outpu
     let Request { op, offset, len } = incoming.request;
     let done = match op {
         Op::Read => return read(store, incoming, output),
-        Op::Write => store.write(offset, incoming.data),
+        Op::Write => match incoming.data {
+            Data::Bytes(bytes) => store.write(offset, bytes),
+            Data::Pages(payload) => payload.write(store, offset),
+        },
         // Whatever was answered is in the store, which is all the permanence there is: nothing is left to flush, and
         // FUA asks for nothing more.
         Op::Flush => Ok(()),

@@ -10,8 +10,9 @@ use std::time::Instant;
 use brim_device::fault::{Op, Request};
 use brim_device::{Bytes, Nanos};
 
-use super::{How, Incoming};
+use super::{Data, How, Incoming};
 use crate::outbox::Outbox;
+use crate::payload::Payload;
 
 /// A request that waits at a gate, as others see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,9 +34,32 @@ pub(super) struct HeldRequest {
     pub(super) gate: String,
     pub(super) owner: Arc<Outbox>,
     request: Request,
-    data: Vec<u8>,
+    data: Kept,
     how: How,
     since: Instant,
+}
+
+/// The payload of a write, for as long as it takes.
+#[derive(Debug)]
+enum Kept {
+    Bytes(Vec<u8>),
+    Pages(Payload),
+}
+
+impl Kept {
+    fn of(data: Data<'_>) -> Self {
+        match data {
+            Data::Bytes(bytes) => Self::Bytes(bytes.to_vec()),
+            Data::Pages(payload) => Self::Pages(payload.clone()),
+        }
+    }
+
+    fn lend(&self) -> Data<'_> {
+        match self {
+            Self::Bytes(bytes) => Data::Bytes(bytes),
+            Self::Pages(payload) => Data::Pages(payload),
+        }
+    }
 }
 
 impl HeldRequest {
@@ -44,14 +68,14 @@ impl HeldRequest {
             gate,
             owner: Arc::clone(owner),
             request: incoming.request,
-            data: incoming.data.to_vec(),
+            data: Kept::of(incoming.data),
             how: incoming.how,
             since: now(),
         }
     }
 
     pub(super) fn incoming(&self) -> Incoming<'_> {
-        Incoming { request: self.request, data: &self.data, how: self.how }
+        Incoming { request: self.request, data: self.data.lend(), how: self.how }
     }
 
     pub(super) fn describe(&self, now: Instant) -> Held {

@@ -92,22 +92,31 @@ unsafe impl Send for Page {}
 unsafe impl Sync for Page {}
 
 impl Page {
+    /// Bytes of a page.
+    pub const LEN: usize = PAGE_LEN;
+
+    /// A page for somebody who overwrites what is to be read of it: it has whatever its memory was used for before.
+    #[must_use]
+    pub fn scratch() -> Self {
+        arena().take()
+    }
+
     /// A page of zeroes.
     pub(crate) fn zeroed() -> Self {
-        let mut page = Self::allocate();
+        let mut page = Self::scratch();
         page.sole_owners().fill(0);
         page
     }
 
     /// A page with this content.
     pub(crate) fn of(content: &Block) -> Self {
-        let mut page = Self::allocate();
+        let mut page = Self::scratch();
         *page.sole_owners() = *content;
         page
     }
 
     /// The content, to be changed, where nobody else owns the page.
-    pub(crate) fn get_mut(&mut self) -> Option<&mut Block> {
+    pub fn get_mut(&mut self) -> Option<&mut [u8; PAGE_LEN]> {
         self.has_one_owner().then(|| self.sole_owners())
     }
 
@@ -122,11 +131,6 @@ impl Page {
     /// Has the processor fetch the start of the content and the count of owners.
     pub(crate) fn prefetch(&self) {
         black_box((self[0], self.owners().load(Ordering::Relaxed)));
-    }
-
-    /// A page with whatever content the last one had.
-    fn allocate() -> Self {
-        arena().take()
     }
 
     fn has_one_owner(&self) -> bool {

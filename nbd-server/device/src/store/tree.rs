@@ -137,6 +137,28 @@ impl Node {
         }
     }
 
+    /// Puts a page where the one that has the byte at `at` is, and answers whether none was there.
+    pub(super) fn put(&mut self, height: u32, at: u64, page: Page) -> bool {
+        let slot = |height: u32| index(at >> (BLOCK_BITS + FAN_OUT_BITS * height)) % FAN_OUT;
+        let added = match self {
+            Self::Upper(inner) => {
+                let empty = || Arc::new(Self::empty(height - 1));
+                let child = inner.children[slot(height)].get_or_insert_with(empty);
+                Arc::make_mut(child).put(height - 1, at, page)
+            }
+            Self::Lower(inner) => {
+                let empty = || Arc::new(Leaf::empty(0));
+                let leaf = Arc::make_mut(inner.children[slot(1)].get_or_insert_with(empty));
+                let added = leaf.pages[slot(0)].replace(page).is_none();
+                leaf.allocated += u64::from(added);
+                added
+            }
+        };
+        let (Self::Upper(Inner { allocated, .. }) | Self::Lower(Inner { allocated, .. })) = self;
+        *allocated += u64::from(added);
+        added
+    }
+
     /// One level down, when all but the first child is empty or to be forgotten.
     pub(super) fn first_child(&self) -> Option<Arc<Self>> {
         match self {

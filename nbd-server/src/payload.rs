@@ -1,0 +1,71 @@
+//! The payload of a large write, received into the pages that become the disk's.
+
+use std::io::IoSliceMut;
+
+use brim_device::{AccessError, BLOCK, Bytes, Page, Store};
+
+/// So many bytes for a place on a disk, page by page as the disk has them.
+#[derive(Clone, Debug)]
+pub(crate) struct Payload {
+    pages: Vec<Page>,
+    /// Where the first byte is in the first page.
+    start: usize,
+    len: usize,
+    filled: usize,
+}
+
+impl Payload {
+    /// Room for `len` bytes that go to `offset`.
+    pub(crate) fn new(offset: Bytes, len: usize) -> Self {
+        let start = Bytes(offset.0 % BLOCK.0).to_len().unwrap_or_default();
+        let pages = std::iter::repeat_with(Page::scratch).take((start + len).div_ceil(Page::LEN)).collect();
+        Self { pages, start, len, filled: 0 }
+    }
+
+    /// Bytes that have not arrived.
+    pub(crate) fn missing(&self) -> usize {
+        self.len - self.filled
+    }
+
+    /// The places of missing bytes, in order: of all, or of the first that `most` pages have.
+    pub(crate) fn room(&mut self, most: usize) -> Vec<IoSliceMut<'_>> {
+        let at = self.start + self.filled;
+        let end = self.start + self.len;
+        let (first, within) = (at / Page::LEN, at % Page::LEN);
+        let pages = self.pages.iter_mut().enumerate().skip(first).take(most);
+        let places = pages.filter_map(|(index, page)| {
+            let from = if index == first { within } else { 0 };
+            let until = (end - index * Page::LEN).min(Page::LEN);
+            page.get_mut()?.get_mut(from..until).map(IoSliceMut::new)
+        });
+        places.collect()
+    }
+
+    /// So many more have arrived, in the first of [`Payload::room`].
+    pub(crate) fn arrived(&mut self, count: usize) {
+        self.filled += count.min(self.missing());
+    }
+
+    /// Takes missing bytes from `bytes`, and answers how many.
+    pub(crate) fn fill(&mut self, bytes: &[u8]) -> usize {
+        let bytes = &bytes[..bytes.len().min(self.missing())];
+        let mut rest = bytes;
+        for mut place in self.room(usize::MAX) {
+            let (here, after) = rest.split_at(rest.len().min(place.len()));
+            place[..here.len()].copy_from_slice(here);
+            rest = after;
+        }
+        self.arrived(bytes.len());
+        bytes.len()
+    }
+
+    /// Puts it on a disk: whole blocks without a copy.
+    ///
+    /// # Errors
+    ///
+    /// When it ends past the disk; nothing is written then.
+    pub(crate) fn write(&self, store: &mut Store, offset: Bytes) -> Result<(), AccessError> {
+        assert!(self.filled == self.len, "{} bytes of a payload of {}", self.filled, self.len);
+        store.write_pages(offset, Bytes::of_len(self.len), &self.pages)
+    }
+}
