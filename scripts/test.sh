@@ -36,3 +36,4 @@ if cargo nextest --version >/dev/null 2>&1; then
 else
     step cargo test --workspace --locked --no-fail-fast
 fi
+step bash nbd-server/suites/run
