@@ -3,6 +3,7 @@
 mod content;
 mod execute;
 mod held;
+mod later;
 mod stats;
 mod status;
 
@@ -243,7 +244,10 @@ impl Disk {
             self.shared.holding.notify_all();
             return true;
         }
+        let freed = later::hold_back(&state.images, &incoming.request);
         execute::run(&mut state.images, incoming, output);
+        drop(state);
+        later::let_go(freed);
         false
     }
 
