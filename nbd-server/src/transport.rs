@@ -44,12 +44,24 @@ impl Transport {
         places: &mut [IoSliceMut<'_>],
         wait: Wait,
     ) -> io::Result<Option<usize>> {
-        match (&mut self.session, places) {
-            (None, places) => self.socket.try_receive_into(places, wait),
-            // Records are decrypted into a buffer before, so that one place a call costs little.
-            (Some(session), [first, ..]) => session.try_receive(&self.socket, first),
-            (Some(_), []) => Ok(None),
+        let Some(session) = &mut self.session else {
+            return self.socket.try_receive_into(places, wait);
+        };
+        let mut received = None;
+        for place in places {
+            match session.try_receive(&self.socket, place) {
+                Ok(Some(count)) => {
+                    received = Some(received.unwrap_or(0) + count);
+                    if count < place.len() {
+                        break;
+                    }
+                }
+                // What is wrong with a session stays so: the next call tells.
+                Ok(None) | Err(_) if received.is_some() => break,
+                other => return other,
+            }
         }
+        Ok(received)
     }
 
     /// Sends what fits now of these pieces, one behind the other; `None` when nothing does.
