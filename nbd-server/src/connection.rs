@@ -1,6 +1,7 @@
 //! One connection, one thread: take all that has arrived, run it, answer in one go.
 //!
-//! The thread waits only in poll(2), for its socket and for its outbox, so that a held request never stops it.
+//! The thread waits in recv(2) while its client is all that can move it, else in poll(2) for its socket and its outbox, so that
+//! a held request never stops it.
 
 mod asked;
 mod input;
@@ -100,8 +101,11 @@ impl Connection {
                 _ => {}
             }
             if self.only_input_can_come(progress) {
-                if self.receive(Wait::Yes)? == Some(0) {
-                    self.close();
+                match self.receive(Wait::Yes)? {
+                    Some(0) => self.close(),
+                    Some(_) => {}
+                    // A socket that was made not to wait, by whoever handed it over, is waited for below.
+                    None => _ = self.wait(true)?,
                 }
                 continue;
             }

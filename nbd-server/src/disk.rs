@@ -10,7 +10,7 @@ mod status;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use brim_device::fault::{Decision, Entry, FaultTable, Request, Row, RowError};
+use brim_device::fault::{Decision, Entry, FaultTable, Op, Request, Row, RowError};
 use brim_device::{Bytes, Images, SizeError, Store};
 use nbd_wire::Answer;
 
@@ -44,6 +44,8 @@ struct State {
     stats: Stats,
     /// In order of arrival.
     held: Vec<HeldRequest>,
+    /// How much was changed since the last flush.
+    unflushed: Bytes,
 }
 
 /// What a disk has beside its content.
@@ -99,6 +101,8 @@ pub(crate) struct How {
     pub(crate) answer: Answer,
     /// What is read may come in several chunks.
     pub(crate) fragment: bool,
+    /// The longest chunk of data, in bytes.
+    pub(crate) chunk_max: u64,
     /// What is zeroed has to stay allocated.
     pub(crate) no_hole: bool,
     /// What is changed has to be durable before the answer.
@@ -141,7 +145,13 @@ impl Disk {
     }
 
     fn from_images(images: Images) -> Self {
-        let state = State { images, faults: FaultTable::new(), stats: Stats::default(), held: Vec::new() };
+        let state = State {
+            images,
+            faults: FaultTable::new(),
+            stats: Stats::default(),
+            held: Vec::new(),
+            unflushed: Bytes::ZERO,
+        };
         Self { shared: Arc::new(Shared { state: Mutex::new(state), holding: Condvar::new() }) }
     }
 
@@ -210,7 +220,7 @@ impl Disk {
         state.faults.open(name);
         let released = state.release(|held| held.gate == name);
         drop(state);
-        deliver(&released)
+        deliver(released)
     }
 
     /// Opens all gates there are, as [`Disk::open_gate`].
@@ -220,7 +230,7 @@ impl Disk {
         state.faults.open_all();
         let released = state.release(|_| true);
         drop(state);
-        deliver(&released)
+        deliver(released)
     }
 
     /// Executes or holds one request. What is answered at once is appended to `output`; what is held is answered
@@ -244,7 +254,7 @@ impl Disk {
             self.shared.holding.notify_all();
             return true;
         }
-        let freed = later::hold_back(&state.images, &incoming.request);
+        let freed = state.hold_back(incoming);
         execute::run(&mut state.images, incoming, output);
         drop(state);
         later::let_go(freed);
@@ -266,13 +276,28 @@ impl Disk {
 }
 
 impl State {
+    /// Another hold on what a request is about to free, where that may be much.
+    fn hold_back(&mut self, incoming: &Incoming<'_>) -> Option<Images> {
+        let Request { op, len, .. } = incoming.request;
+        let (freed, since) = match op {
+            Op::Read => return None,
+            Op::Write => (Bytes::ZERO, Bytes(self.unflushed.0.saturating_add(len.0))),
+            Op::Trim | Op::Zeroes if incoming.how.no_hole => (Bytes::ZERO, self.unflushed),
+            Op::Trim | Op::Zeroes => (len, Bytes(self.unflushed.0.saturating_add(len.0))),
+            // The image that was durable goes.
+            Op::Flush => (self.unflushed, Bytes::ZERO),
+        };
+        self.unflushed = since;
+        (freed >= later::FELT).then(|| self.images.fork())
+    }
+
     /// Executes the held requests that `which` picks.
     fn release(&mut self, which: impl Fn(&HeldRequest) -> bool) -> Vec<Released> {
         let picked: Vec<HeldRequest> = self.held.extract_if(.., |held| which(held)).collect();
         let run = |held: HeldRequest| {
             let mut output = Output::default();
             execute::run(&mut self.images, &held.incoming(), &mut output);
-            Released { owner: held.owner, reply: output.take() }
+            Released { owner: held.owner, output }
         };
         picked.into_iter().map(run).collect()
     }
@@ -281,12 +306,14 @@ impl State {
 /// A held request that was executed and is to be answered.
 struct Released {
     owner: Arc<Outbox>,
-    reply: Vec<u8>,
+    output: Output,
 }
 
-fn deliver(released: &[Released]) -> usize {
-    for Released { owner, reply } in released {
-        owner.post(reply);
+/// Hands the replies to their connections, after the lock is given back: they may be long.
+fn deliver(released: Vec<Released>) -> usize {
+    let count = released.len();
+    for Released { owner, mut output } in released {
+        owner.post(&output.take());
     }
-    released.len()
+    count
 }

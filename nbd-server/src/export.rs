@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use brim_device::Bytes;
 use nbd_wire::{
-    BlockSizes, BlockSizesError, Command, ExportInfo, Exports, Found, MAX_NAME_LENGTH, TransmissionFlags,
+    BlockSizes, BlockSizesError, CHUNK_DATA_MAX, Command, ExportInfo, Exports, Found, MAX_NAME_LENGTH,
+    TransmissionFlags,
 };
 
 use crate::disk::{CONTEXTS, Disk, PAYLOAD_MAX};
@@ -85,6 +86,13 @@ impl ExportOptions {
         }
         let payload = matches!(command, Command::Read | Command::Write);
         (payload && length > u64::from(maximum)).then_some("the payload is longer than the maximum")
+    }
+
+    /// The longest chunk of a reply, but for its first few fields: "A server MUST NOT send a chunk where any variable-length
+    /// portion of the chunk is larger than any advertised maximum payload size" (proto.md, "Structured reply types"), whether
+    /// that is enforced or not.
+    pub(crate) fn chunk_max(&self) -> u64 {
+        u64::from(self.block_sizes.maximum).min(CHUNK_DATA_MAX)
     }
 }
 

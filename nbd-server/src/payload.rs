@@ -18,8 +18,7 @@ impl Payload {
     /// Room for `len` bytes that go to `offset`.
     pub(crate) fn new(offset: Bytes, len: usize) -> Self {
         let start = Bytes(offset.0 % BLOCK.0).to_len().unwrap_or_default();
-        let pages = std::iter::repeat_with(Page::scratch).take((start + len).div_ceil(Page::LEN)).collect();
-        Self { pages, start, len, filled: 0 }
+        Self { pages: Vec::new(), start, len, filled: 0 }
     }
 
     /// Bytes that have not arrived.
@@ -32,11 +31,18 @@ impl Payload {
         let at = self.start + self.filled;
         let end = self.start + self.len;
         let (first, within) = (at / Page::LEN, at % Page::LEN);
+        // Memory is taken for what is about to arrive, and not for what a header announces.
+        let wanted = end.div_ceil(Page::LEN).min(first.saturating_add(most));
+        let more = wanted.saturating_sub(self.pages.len());
+        self.pages.extend(std::iter::repeat_with(Page::scratch).take(more));
         let pages = self.pages.iter_mut().enumerate().skip(first).take(most);
-        let places = pages.filter_map(|(index, page)| {
+        let places = pages.map(|(index, page)| {
             let from = if index == first { within } else { 0 };
             let until = (end - index * Page::LEN).min(Page::LEN);
-            page.get_mut()?.get_mut(from..until).map(IoSliceMut::new)
+            let Some(content) = page.get_mut() else {
+                unreachable!("page {index} of a payload under way has another owner");
+            };
+            IoSliceMut::new(&mut content[from..until])
         });
         places.collect()
     }
@@ -50,7 +56,7 @@ impl Payload {
     pub(crate) fn fill(&mut self, bytes: &[u8]) -> usize {
         let bytes = &bytes[..bytes.len().min(self.missing())];
         let mut rest = bytes;
-        for mut place in self.room(usize::MAX) {
+        for mut place in self.room(bytes.len() / Page::LEN + 2) {
             let (here, after) = rest.split_at(rest.len().min(place.len()));
             place[..here.len()].copy_from_slice(here);
             rest = after;

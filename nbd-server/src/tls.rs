@@ -6,6 +6,7 @@
 mod session;
 
 use std::fmt;
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -137,7 +138,9 @@ fn verifier(
     }
     let revoked = directory.join(REVOKED);
     let mut crls = Vec::new();
-    if revoked.exists() {
+    // Only a list that is not there is no list: one that cannot be looked at must not let anybody in.
+    let absent = fs::symlink_metadata(&revoked).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    if !absent {
         crls = all::<CertificateRevocationListDer<'_>>(&revoked, "revocation list")?;
     }
     let (path, crls_are_there) = if crls.is_empty() { (path, false) } else { (revoked, true) };

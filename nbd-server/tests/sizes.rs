@@ -121,3 +121,29 @@ fn sizes_that_no_client_could_keep_to_are_not_offered() {
     let (size, minimum) = (Bytes(SIZE + 512), Bytes(4096));
     assert_eq!(add(4096, 4096, 1 << 20), Err(ExportError::Uneven { size, minimum }));
 }
+
+/// proto.md, "Structured reply types": no chunk is longer than the maximum that is told, also where it is not enforced.
+#[test]
+fn no_chunk_is_longer_than_the_maximum() {
+    for (headers, extents) in [(Headers::Structured, 64), (Headers::Extended, 32)] {
+        let (server, disk) = (Server::new(), Disk::new(Bytes(SIZE)).unwrap());
+        let block_sizes = BlockSizes { minimum: 1, preferred: 512, maximum: 512 };
+        let options = ExportOptions { block_sizes, ..ExportOptions::default() };
+        server.add_export_with("", disk, options).unwrap();
+        let mut client = Chunked::connect(&server, headers, &["base:allocation"]);
+        let data: Vec<u8> = (0..10_000u32).map(|at| at.to_le_bytes()[usize::from(at % 5 == 0)]).collect();
+        assert_eq!(client.write(100, &data).code(), None);
+        let read = client.read(100, 10_000);
+        assert!(read.data == data);
+        assert!(read.chunks >= 20, "{} chunks of 512 bytes for 10000", read.chunks);
+        let whole = client.ask(Command::Read, CommandFlags::DF, 100, 512);
+        assert_eq!((whole.code(), whole.chunks, &whole.data[..]), (None, 1, &data[..512]));
+        let refused = client.ask(Command::Read, CommandFlags::DF, 100, 513);
+        assert_eq!(refused.code(), Some(ErrorCode::Eoverflow));
+        for block in 0..100 {
+            assert_eq!(client.write(MIB + block * 8192, b"data").code(), None);
+        }
+        let told = client.ask(Command::BlockStatus, CommandFlags::NONE, MIB, MIB);
+        assert_eq!(told.status.values().map(Vec::len).collect::<Vec<_>>(), [extents]);
+    }
+}

@@ -5,7 +5,7 @@ use std::io;
 use crate::socket::Wait;
 use crate::transport::Transport;
 
-/// Room for a few hundred small requests; see DESIGN.md, "Facts to build on", 10.
+/// Room for a few hundred small requests, which are then one batch: docs/nbd.md, "The data path".
 pub(crate) const INPUT_LEN: usize = 256 << 10;
 
 pub(crate) struct Input {

@@ -166,8 +166,10 @@ impl Transmission {
                 Refusal::new(ErrorCode::Einval, why).put(*answer, output.bytes());
             }
             Large::Collect { payload, .. } => {
-                let here = if payload.missing() > 0 { payload.fill(input.bytes()) } else { 0 };
-                input.consume(here);
+                if !input.bytes().is_empty() {
+                    let here = payload.fill(input.bytes());
+                    input.consume(here);
+                }
                 if payload.missing() > 0 {
                     return false;
                 }
@@ -219,7 +221,8 @@ impl Transmission {
         let fragment = !asked.flags.contains(CommandFlags::DF);
         let no_hole = asked.flags.contains(CommandFlags::NO_HOLE);
         let fua = asked.flags.contains(CommandFlags::FUA);
-        let how = How { answer: asked.answer, fragment, no_hole, fua };
+        let chunk_max = self.export.options.chunk_max();
+        let how = How { answer: asked.answer, fragment, chunk_max, no_hole, fua };
         let incoming = Incoming { request: fault::Request { op, offset, len }, data, how };
         self.has_held |= self.export.disk.submit(&incoming, outbox, output);
     }
@@ -240,7 +243,8 @@ impl Transmission {
         let (len, contexts) = (Bytes(length), &contexts);
         let one = asked.flags.contains(CommandFlags::REQ_ONE);
         let offset = Bytes(asked.answer.offset);
-        let request = StatusRequest { answer: asked.answer, offset, len, one, contexts };
+        let chunk_max = self.export.options.chunk_max();
+        let request = StatusRequest { answer: asked.answer, offset, len, one, chunk_max, contexts };
         self.disk().block_status(&request, output.bytes());
     }
 }

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use brim_device::fault::{Op, Request};
 use brim_device::{AccessError, Bytes, Images, Piece, Store};
-use nbd_wire::{CHUNK_DATA_MAX, ErrorCode, Headers};
+use nbd_wire::{ErrorCode, Headers};
 
 use super::{Data, Incoming};
 use crate::output::Output;
@@ -60,7 +60,7 @@ pub(super) fn check(incoming: &Incoming<'_>, size: Bytes) -> Result<(), Refusal>
         // NBD_EOVERFLOW", and an unfragmented one where it is too large for one chunk; with simple replies the code is
         // kept for nobody.
         Op::Read if chunks && len > PAYLOAD_MAX => too_long(ErrorCode::Eoverflow),
-        Op::Read if chunks && !incoming.how.fragment && len.0 > CHUNK_DATA_MAX => {
+        Op::Read if chunks && !incoming.how.fragment && len.0 > incoming.how.chunk_max => {
             Err(Refusal::new(ErrorCode::Eoverflow, "the read is too long for one chunk"))
         }
         Op::Read | Op::Write if len > PAYLOAD_MAX => too_long(ErrorCode::Einval),
@@ -124,9 +124,15 @@ fn read(store: &Store, incoming: &Incoming<'_>, output: &mut Output) {
     if check_range(offset, len, store.size(), ErrorCode::Einval).is_err() {
         return shrunk(incoming, store.size()).put(incoming.how.answer, output.bytes());
     }
-    let mut reply = incoming.how.answer.read(incoming.how.fragment, output);
+    let most = Bytes(incoming.how.chunk_max).to_len().unwrap_or(usize::MAX);
+    let reply = incoming.how.answer.read(incoming.how.fragment, output);
+    let mut reply = reply.in_chunks_of(incoming.how.chunk_max);
     let shown = store.visit(offset, len, |piece| match piece {
-        Piece::Data(page, range) => reply.data((page, range)),
+        Piece::Data(page, range) => {
+            for start in range.clone().step_by(most) {
+                reply.data((page, start..range.end.min(start.saturating_add(most))));
+            }
+        }
         Piece::Hole(len) => reply.hole(len.0),
     });
     assert!(shown.is_ok(), "a checked range ends past its store: {shown:?}");

@@ -4,11 +4,10 @@ use std::sync::LazyLock;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
-use brim_device::fault::{Op, Request};
 use brim_device::{Bytes, Images};
 
-/// A trim or zeroing of this much may free enough to be felt.
-const FELT: Bytes = Bytes(16 << 20);
+/// What frees this much may be felt.
+pub(super) const FELT: Bytes = Bytes(16 << 20);
 
 /// The thread that drops what it is sent; without one, where the system has no more threads, whoever sends does it.
 static DROPPING: LazyLock<Option<Sender<Images>>> = LazyLock::new(|| {
@@ -17,13 +16,7 @@ static DROPPING: LazyLock<Option<Sender<Images>>> = LazyLock::new(|| {
     thread.spawn(move || receiver.into_iter().for_each(drop)).ok().map(|_| sender)
 });
 
-/// Another hold on what a request may free, so that it is not freed under the disk's lock.
-pub(super) fn hold_back(images: &Images, request: &Request) -> Option<Images> {
-    let frees = matches!(request.op, Op::Trim | Op::Zeroes) && request.len >= FELT;
-    frees.then(|| images.fork())
-}
-
-/// Lets go of it.
+/// Lets go of what was held back, so that it is not freed under the disk's lock.
 pub(super) fn let_go(images: Option<Images>) {
     if let (Some(images), Some(sender)) = (images, &*DROPPING) {
         // A thread that has gone hands it back, to be dropped here.

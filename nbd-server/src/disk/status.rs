@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use brim_device::fault::{Entry, Op};
 use brim_device::{Bytes, Images};
-use nbd_wire::{Answer, ErrorCode, StatusAnswer};
+use nbd_wire::{Answer, ErrorCode, Headers, StatusAnswer};
 
 use super::execute::check_range;
 use super::{Disk, Refusal};
@@ -33,6 +33,8 @@ pub(crate) struct StatusRequest<'a> {
     pub(crate) len: Bytes,
     /// One extent for each context.
     pub(crate) one: bool,
+    /// The longest list of extents, in bytes.
+    pub(crate) chunk_max: u64,
     /// By their index in [`CONTEXTS`].
     pub(crate) contexts: &'a [u32],
 }
@@ -96,7 +98,8 @@ fn check(request: &StatusRequest<'_>, size: Bytes) -> Result<(), Refusal> {
 }
 
 fn fill(status: &mut StatusAnswer<'_>, request: &StatusRequest<'_>, images: &Images, context: Context) {
-    let most = if request.one { 1 } else { EXTENTS_MAX };
+    let fits = request.chunk_max / if request.answer.headers == Headers::Extended { 16 } else { 8 };
+    let most = if request.one { 1 } else { u32::try_from(fits).unwrap_or(EXTENTS_MAX).clamp(1, EXTENTS_MAX) };
     let told = images.extents(request.offset, request.len, |allocated, dirty, len| {
         let flags = context.flags(allocated, dirty);
         if status.count() == most && status.is_new(flags) {

@@ -71,7 +71,7 @@ impl Answer {
             SimpleReply { cookie: self.cookie, error: None }.encode(sink.bytes());
         }
         let (at, run) = (self.offset, Run::None);
-        ReadAnswer { answer: self, fragment, at, run, sink }
+        ReadAnswer { answer: self, fragment, most: CHUNK_DATA_MAX, at, run, sink }
     }
 
     /// Starts what one metadata context has to say. Such answers are in chunks only.
@@ -132,6 +132,8 @@ enum Run {
 pub struct ReadAnswer<'a, S> {
     answer: Answer,
     fragment: bool,
+    /// Bytes of data that one chunk may have.
+    most: u64,
     /// Where the next piece is on the export.
     at: u64,
     run: Run,
@@ -139,6 +141,14 @@ pub struct ReadAnswer<'a, S> {
 }
 
 impl<S: Sink> ReadAnswer<'_, S> {
+    /// The same with at most so many bytes of data in a chunk, which is at least one and not above [`CHUNK_DATA_MAX`]. No
+    /// piece may be longer.
+    #[must_use]
+    pub fn in_chunks_of(mut self, most: u64) -> Self {
+        self.most = most.clamp(1, CHUNK_DATA_MAX);
+        self
+    }
+
     /// The next piece is data.
     pub fn data(&mut self, data: S::Data<'_>) {
         if self.answer.headers == Headers::Simple {
@@ -146,7 +156,7 @@ impl<S: Sink> ReadAnswer<'_, S> {
         }
         let added = S::length(&data);
         match self.run {
-            Run::Data { length, .. } if length + added <= CHUNK_DATA_MAX => {}
+            Run::Data { length, .. } if length + added <= self.most => {}
             // "If the area being read contains both data and a hole, the server MUST use NBD_REPLY_TYPE_OFFSET_DATA with
             // the zeroes explicitly present."
             Run::Hole(length) if !self.fragment => self.open(length),

@@ -204,7 +204,7 @@ impl fmt::Debug for Page {
 }
 
 fn arena() -> MutexGuard<'static, Arena> {
-    // A panic under this lock is one of the asserts here, each before anything is changed.
+    // The one panic under this lock is the assert of `Slab::page`, after which the slab has lost a page and nothing else.
     ARENA.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
