@@ -44,7 +44,7 @@ struct State {
     stats: Stats,
     /// In order of arrival.
     held: Vec<HeldRequest>,
-    /// How much was changed since the last flush.
+    /// With a write cache: how much was changed since the last flush.
     unflushed: Bytes,
 }
 
@@ -254,8 +254,7 @@ impl Disk {
             self.shared.holding.notify_all();
             return true;
         }
-        let freed = state.hold_back(incoming);
-        execute::run(&mut state.images, incoming, output);
+        let freed = state.execute(incoming, output);
         drop(state);
         later::let_go(freed);
         false
@@ -276,19 +275,27 @@ impl Disk {
 }
 
 impl State {
-    /// Another hold on what a request is about to free, where that may be much.
-    fn hold_back(&mut self, incoming: &Incoming<'_>) -> Option<Images> {
+    /// Executes a request and appends its reply. What that frees, if it may be much, is still there in what this answers,
+    /// for [`later::let_go`] once the lock is given back.
+    fn execute(&mut self, incoming: &Incoming<'_>, output: &mut Output) -> Option<Images> {
+        let freed = (self.may_free(incoming) >= later::FELT).then(|| self.images.fork());
+        execute::run(&mut self.images, incoming, output);
+        freed
+    }
+
+    /// At most how much a request is going to free.
+    fn may_free(&mut self, incoming: &Incoming<'_>) -> Bytes {
         let Request { op, len, .. } = incoming.request;
-        let (freed, since) = match op {
-            Op::Read => return None,
-            Op::Write => (Bytes::ZERO, Bytes(self.unflushed.0.saturating_add(len.0))),
-            Op::Trim | Op::Zeroes if incoming.how.no_hole => (Bytes::ZERO, self.unflushed),
-            Op::Trim | Op::Zeroes => (len, Bytes(self.unflushed.0.saturating_add(len.0))),
-            // The image that was durable goes.
-            Op::Flush => (self.unflushed, Bytes::ZERO),
-        };
-        self.unflushed = since;
-        (freed >= later::FELT).then(|| self.images.fork())
+        if self.images.has_cache() && matches!(op, Op::Write | Op::Trim | Op::Zeroes) {
+            self.unflushed = Bytes(self.unflushed.0.saturating_add(len.0));
+        }
+        match op {
+            Op::Trim => len,
+            Op::Zeroes if !execute::keeps_blocks(incoming) => len,
+            // The image that was durable goes, with all that was changed since.
+            Op::Flush => std::mem::take(&mut self.unflushed),
+            Op::Read | Op::Write | Op::Zeroes => Bytes::ZERO,
+        }
     }
 
     /// Executes the held requests that `which` picks.
@@ -296,8 +303,8 @@ impl State {
         let picked: Vec<HeldRequest> = self.held.extract_if(.., |held| which(held)).collect();
         let run = |held: HeldRequest| {
             let mut output = Output::default();
-            execute::run(&mut self.images, &held.incoming(), &mut output);
-            Released { owner: held.owner, output }
+            let freed = self.execute(&held.incoming(), &mut output);
+            Released { owner: held.owner, output, freed }
         };
         picked.into_iter().map(run).collect()
     }
@@ -307,13 +314,15 @@ impl State {
 struct Released {
     owner: Arc<Outbox>,
     output: Output,
+    freed: Option<Images>,
 }
 
 /// Hands the replies to their connections, after the lock is given back: they may be long.
 fn deliver(released: Vec<Released>) -> usize {
     let count = released.len();
-    for Released { owner, mut output } in released {
+    for Released { owner, mut output, freed } in released {
         owner.post(&output.take());
+        later::let_go(freed);
     }
     count
 }

@@ -1,11 +1,14 @@
 //! Gates: a held request stops nobody else, is answered out of order, and goes away with its connection.
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not seen as tests by clippy")]
 
-use std::sync::mpsc::{self, Receiver};
+#[path = "common/start.rs"]
+mod common;
+
 use std::time::Duration;
 
 use brim_device::Bytes;
 use brim_device::fault::{Op, Row, Then, When};
+use common::start;
 use nbd_server::client::{Client, Command, CommandError, Reply};
 use nbd_server::{Disk, Server};
 use proptest::prelude::*;
@@ -21,12 +24,6 @@ fn serve() -> (Server, Disk, Client) {
     server.add_export("disk", disk.clone()).unwrap();
     let client = Client::connect(server.connect().unwrap(), "").unwrap();
     (server, disk, client)
-}
-
-fn start(client: &Client, command: Command<'_>) -> Receiver<Result<Reply, CommandError>> {
-    let (sender, answer) = mpsc::channel();
-    client.submit(command, Box::new(move |result| sender.send(result).unwrap_or_default()));
-    answer
 }
 
 #[test]

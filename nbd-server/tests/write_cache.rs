@@ -4,14 +4,16 @@
 #[path = "common/chunked.rs"]
 #[expect(dead_code, reason = "what other tests ask for")]
 mod chunked;
+#[path = "common/start.rs"]
+mod common;
 
-use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use brim_device::fault::{Op, Row, Then, When};
 use brim_device::{Bytes, Store};
 use chunked::Chunked;
-use nbd_server::client::{Client, Command, CommandError, Reply};
+use common::start;
+use nbd_server::client::{Client, Command, Reply};
 use nbd_server::{Disk, DiskOptions, Server};
 use nbd_wire::{Command as Wire, CommandFlags, Headers};
 use proptest::prelude::*;
@@ -25,12 +27,6 @@ fn serve(write_cache: bool) -> (Server, Disk, Client) {
     server.add_export("", disk.clone()).unwrap();
     let client = Client::connect(server.connect().unwrap(), "").unwrap();
     (server, disk, client)
-}
-
-fn start(client: &Client, command: Command<'_>) -> Receiver<Result<Reply, CommandError>> {
-    let (sender, answer) = mpsc::channel();
-    client.submit(command, Box::new(move |result| sender.send(result).unwrap_or_default()));
-    answer
 }
 
 fn done(client: &Client, command: Command<'_>) {

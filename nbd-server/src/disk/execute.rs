@@ -86,7 +86,7 @@ pub(super) fn run(images: &mut Images, incoming: &Incoming<'_>, output: &mut Out
             Ok(())
         }
         Op::Trim => images.trim(offset, len),
-        Op::Zeroes if incoming.how.no_hole && len <= PAYLOAD_MAX => write_zeroes(images, offset, len),
+        Op::Zeroes if keeps_blocks(incoming) => write_zeroes(images, offset, len),
         Op::Zeroes => images.zero(offset, len),
     };
     // After a flush there is nothing that FUA could add, and it has no range.
@@ -100,9 +100,14 @@ pub(super) fn run(images: &mut Images, incoming: &Incoming<'_>, output: &mut Out
     }
 }
 
-/// Zeroes a range whose blocks have to be there afterwards (`NBD_CMD_FLAG_NO_HOLE`). A range that is longer than a
-/// payload may be is freed all the same: no request of a few bytes shall take more memory than one that carries data,
-/// and nothing but memory can run out when the blocks are written again.
+/// Whether zeroes are written into blocks, and none is freed (`NBD_CMD_FLAG_NO_HOLE`). A range that is longer than a payload
+/// may be is freed all the same: no request of a few bytes shall take more memory than one that carries data, and nothing
+/// but memory can run out when the blocks are written again.
+pub(super) fn keeps_blocks(incoming: &Incoming<'_>) -> bool {
+    incoming.how.no_hole && incoming.request.len <= PAYLOAD_MAX
+}
+
+/// Zeroes a range whose blocks have to be there afterwards.
 fn write_zeroes(images: &mut Images, offset: Bytes, len: Bytes) -> Result<(), AccessError> {
     const STEP: usize = 64 << 10;
     static ZEROES: [u8; STEP] = [0; STEP];

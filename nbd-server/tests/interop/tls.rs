@@ -5,7 +5,7 @@ use libtest_mimic::Failed;
 use nbd_server::{DiskOptions, Server, Tls, TlsOptions};
 
 use super::certificates::Certificates;
-use super::{Family, Rig, SIZE, noise, output, succeed, text};
+use super::{Family, QEMU_IO_SCRIPT, Rig, SIZE, noise, output, succeed, text};
 
 type Check = fn(&Secured) -> Result<(), Failed>;
 
@@ -125,21 +125,7 @@ fn nbdcopy_round_trip(secured: &Secured) -> Result<(), Failed> {
 fn qemu_io_script(secured: &Secured) -> Result<(), Failed> {
     let [credentials, image] = secured.qemu(&secured.certificates);
     let mut arguments = vec!["--object", credentials.as_str(), "--image-opts", image.as_str()];
-    let commands = [
-        "write -P 0xaa 4k 8M",
-        "write -z 8k 4k",
-        "discard 4k 4k",
-        "read -P 0 8k 4k",
-        "read -P 0xaa 12k 1M",
-        "flush",
-        "aio_write -P 1 0 64k",
-        "aio_flush",
-        "aio_read -P 1 0 64k",
-        "aio_flush",
-        "write -f -P 3 1M 512",
-        "read -P 3 1M 512",
-    ];
-    arguments.extend(commands.iter().flat_map(|command| ["-c", command]));
+    arguments.extend(QEMU_IO_SCRIPT.iter().flat_map(|command| ["-c", command]));
     let stdout = succeed("qemu-io", &arguments)?;
     assert!(!stdout.contains("fail") && !stdout.contains("rror"), "{stdout}");
     Ok(())

@@ -99,15 +99,8 @@ impl Request {
     ///
     /// When the magic is wrong. The connection must then be dropped.
     pub fn parse(input: &[u8]) -> Result<Option<Self>, BadRequestMagic> {
-        let Some(header) = input.first_chunk::<{ Self::SIZE }>() else {
-            return Ok(None);
-        };
-        let mut fields = Fields(header);
-        let magic = fields.u32();
-        if magic != Some(REQUEST_MAGIC) {
-            return Err(BadRequestMagic { found: magic.unwrap_or_default() });
-        }
-        Ok(Self::fields(&mut fields))
+        let header = header::<{ Self::SIZE }>(input, REQUEST_MAGIC)?;
+        Ok(header.and_then(|mut fields| Self::fields(&mut fields)))
     }
 
     fn fields(fields: &mut Fields<'_>) -> Option<Self> {
@@ -175,15 +168,8 @@ impl ExtendedRequest {
     ///
     /// When the magic is wrong. The connection must then be dropped.
     pub fn parse(input: &[u8]) -> Result<Option<Self>, BadRequestMagic> {
-        let Some(header) = input.first_chunk::<{ Self::SIZE }>() else {
-            return Ok(None);
-        };
-        let mut fields = Fields(header);
-        let magic = fields.u32();
-        if magic != Some(EXTENDED_REQUEST_MAGIC) {
-            return Err(BadRequestMagic { found: magic.unwrap_or_default() });
-        }
-        Ok(Self::fields(&mut fields))
+        let header = header::<{ Self::SIZE }>(input, EXTENDED_REQUEST_MAGIC)?;
+        Ok(header.and_then(|mut fields| Self::fields(&mut fields)))
     }
 
     fn fields(fields: &mut Fields<'_>) -> Option<Self> {
@@ -259,6 +245,16 @@ impl StatusQuery {
             output.put_u32(*context);
         }
     }
+}
+
+/// What follows the magic in the header at the front of `input`, if it is there as a whole.
+fn header<const SIZE: usize>(input: &[u8], magic: u32) -> Result<Option<Fields<'_>>, BadRequestMagic> {
+    let Some(header) = input.first_chunk::<SIZE>() else {
+        return Ok(None);
+    };
+    let mut fields = Fields(header);
+    let found = fields.u32().unwrap_or_default();
+    if found == magic { Ok(Some(fields)) } else { Err(BadRequestMagic { found }) }
 }
 
 fn check(command: Command, flags: CommandFlags, headers: Headers) -> Result<(), ErrorCode> {
