@@ -5,12 +5,14 @@
 
 mod asked;
 mod input;
+mod timers;
 mod transmission;
 
 use std::io;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use brim_device::Bytes;
+use brim_device::{Bytes, Nanos};
 use nbd_wire::{Outcome, ServerHandshake, ServerHandshakeError, TlsPolicy};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -82,6 +84,9 @@ impl Connection {
     /// Serves until the client leaves, breaks the protocol, or the server stops. Held requests of this connection are
     /// forgotten then.
     pub(crate) fn serve(mut self) -> Result<(), ConnectionError> {
+        // By default the kernel may wake a thread 50 us late (PR_SET_TIMERSLACK of prctl(2)), which delays would then be. One
+        // that refuses leaves them as late as that.
+        let _later_only = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
         let result = self.turn();
         if result.is_err() {
             // Best effort: the client may still want to know what was answered before it broke the protocol.
@@ -92,8 +97,15 @@ impl Connection {
 
     fn turn(&mut self) -> Result<(), ConnectionError> {
         loop {
+            self.run_due();
             let progress = self.process()?;
+            if progress == Progress::Cut {
+                return Ok(());
+            }
             self.output.send(&mut self.socket)?;
+            if let Phase::Transmission(transmission) = &mut self.phase {
+                transmission.sent();
+            }
             let room = self.output.pending() < OUTPUT_MAX;
             match progress {
                 Progress::OutputFull if room => continue,
@@ -109,14 +121,40 @@ impl Connection {
                 }
                 continue;
             }
-            let ready = self.wait(room && !matches!(progress, Progress::Closed))?;
-            if ready.bell && !self.outbox.collect(self.output.bytes()) {
+            let ready = self.wait(room && progress != Progress::Closed)?;
+            if ready.bell && !self.collect() {
                 return Ok(());
             }
             if ready.input && self.receive(Wait::No)? == Some(0) {
                 self.close();
             }
         }
+    }
+
+    /// Does what is due, once it is due: a thread that the kernel woke a little early stays awake for it.
+    fn run_due(&mut self) {
+        if let Phase::Transmission(transmission) = &mut self.phase
+            && !transmission.timers().is_empty()
+        {
+            let disk = transmission.disk().clone();
+            while transmission.timers().is_near(disk.now()) {
+                std::hint::spin_loop();
+            }
+            transmission.run_due(&self.outbox, &mut self.output);
+        }
+    }
+
+    /// Takes what other threads have left; false when the connection is to end.
+    fn collect(&mut self) -> bool {
+        let Some(delayed) = self.outbox.collect(self.output.bytes()) else {
+            return false;
+        };
+        if let Phase::Transmission(transmission) = &mut self.phase {
+            for parked in delayed {
+                transmission.timers().request(parked);
+            }
+        }
+        true
     }
 
     /// Runs what is in the input buffer, until it needs more input or the output is full.
@@ -161,9 +199,10 @@ impl Connection {
         self.phase = Phase::Closing;
     }
 
-    fn forget_held(&self) {
-        if let Phase::Transmission(transmission) = &self.phase {
-            transmission.disk().forget(&self.outbox);
+    fn forget_held(&mut self) {
+        if let Phase::Transmission(transmission) = &mut self.phase {
+            let disk = transmission.disk().clone();
+            disk.forget(&self.outbox, transmission.timers().requests());
         }
     }
 
@@ -171,7 +210,7 @@ impl Connection {
     /// all there is. [`Outbox::stop`] ends that wait as well.
     fn only_input_can_come(&self, progress: Progress) -> bool {
         let none_held = match &self.phase {
-            Phase::Transmission(transmission) => !transmission.has_held(),
+            Phase::Transmission(transmission) => transmission.waits_for_client(),
             Phase::Handshake(_) => true,
             Phase::Closing => false,
         };
@@ -191,24 +230,48 @@ impl Connection {
         }
     }
 
-    /// Waits for the bell, for room in the socket when something is unsent, and for input when it is wanted.
-    fn wait(&self, want_input: bool) -> io::Result<Ready> {
+    /// Waits for the bell, for room in the socket when something is unsent, for input when it is wanted, and for what is due.
+    fn wait(&mut self, want_input: bool) -> io::Result<Ready> {
         let mut events = PollFlags::empty();
         events.set(PollFlags::IN, want_input);
         events.set(PollFlags::OUT, self.output.pending() > 0 || self.socket.wants_write());
         let here = want_input && self.socket.has_input();
-        let limit = here.then_some(Timespec { tv_sec: 0, tv_nsec: 0 });
+        let (asked, limit) = self.limit(here);
         let mut fds = [PollFd::new(&self.socket, events), PollFd::new(self.outbox.bell(), PollFlags::IN)];
-        loop {
+        let found = loop {
             match poll(&mut fds, limit.as_ref()) {
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
-                Ok(_) => break,
+                Ok(found) => break found,
             }
-        }
+        };
         let [socket, bell] = fds.map(|fd| fd.revents());
+        if let (Phase::Transmission(transmission), Some(asked), 0) = (&mut self.phase, asked, found) {
+            let now = transmission.disk().now();
+            transmission.timers().woken(asked, now);
+        }
         let input = here || want_input && socket.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR);
         Ok(Ready { input, bell: !bell.is_empty() })
+    }
+
+    /// How long poll(2) may wait, and until when that is by the clock of the disk.
+    fn limit(&mut self, here: bool) -> (Option<Nanos>, Option<Timespec>) {
+        const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+        if here {
+            return (None, Some(AT_ONCE));
+        }
+        let Phase::Transmission(transmission) = &mut self.phase else {
+            return (None, None);
+        };
+        if transmission.timers().is_empty() {
+            return (None, None);
+        }
+        let now = transmission.disk().now();
+        let Some(sleep) = transmission.timers().sleep(now) else {
+            return (None, None);
+        };
+        let limit = Timespec::try_from(std::time::Duration::from(sleep)).unwrap_or(AT_ONCE);
+        (now.checked_add(sleep), Some(limit))
     }
 }
 

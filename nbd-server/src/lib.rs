@@ -18,7 +18,9 @@ mod socket;
 mod tls;
 mod transport;
 
-pub use disk::{Count, Disk, DiskOptions, Fault, Held, Stats};
+pub use disk::{
+    Count, Disk, DiskOptions, Fault, Held, LatenessSummary, Pool, Release, Stats, WhenFull, Which,
+};
 pub use export::{ExportError, ExportOptions};
 pub use listener::{ListenError, Listener};
 pub use nbd_wire::{BlockSizes, BlockSizesError};

@@ -1,4 +1,4 @@
-//! What other threads leave for a connection's thread: replies of released requests, and the order to stop.
+//! What other threads leave for a connection's thread: replies of released requests, requests to do later, and the order to stop.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use rustix::event::EventfdFlags;
 
+use crate::disk::Parked;
 use crate::lock;
 use crate::socket::Socket;
 
@@ -38,6 +39,7 @@ impl AsFd for Bell {
 #[derive(Debug, Default)]
 struct Letters {
     replies: Vec<u8>,
+    delayed: Vec<Parked>,
     stop: bool,
 }
 
@@ -60,6 +62,12 @@ impl Outbox {
         self.bell.ring();
     }
 
+    /// Leaves a request that is to be done when its time has come.
+    pub(crate) fn delay(&self, parked: Parked) {
+        lock(&self.letters).delayed.push(parked);
+        self.bell.ring();
+    }
+
     /// Tells the connection to end.
     pub(crate) fn stop(&self) {
         lock(&self.letters).stop = true;
@@ -68,12 +76,14 @@ impl Outbox {
         self.socket.shutdown();
     }
 
-    /// Moves the replies to `output`; false when the connection is to end.
-    pub(crate) fn collect(&self, output: &mut Vec<u8>) -> bool {
+    /// Moves the replies to `output`, and answers with the requests that are to be done later; `None` when the connection is to
+    /// end.
+    pub(crate) fn collect(&self, output: &mut Vec<u8>) -> Option<Vec<Parked>> {
         self.bell.quiet();
         let mut letters = lock(&self.letters);
         output.append(&mut letters.replies);
-        !letters.stop
+        let delayed = std::mem::take(&mut letters.delayed);
+        (!letters.stop).then_some(delayed)
     }
 
     pub(crate) fn bell(&self) -> &Bell {

@@ -65,13 +65,26 @@ impl Payload {
         bytes.len()
     }
 
-    /// Puts it on a disk: whole blocks without a copy.
+    /// Puts its first `len` bytes on a disk, at the place that it was made for: whole blocks without a copy.
     ///
     /// # Errors
     ///
-    /// When it ends past the disk; nothing is written then.
-    pub(crate) fn write(&self, images: &mut Images, offset: Bytes) -> Result<(), AccessError> {
+    /// When they end past the disk; nothing is written then.
+    pub(crate) fn write(&self, images: &mut Images, offset: Bytes, len: Bytes) -> Result<(), AccessError> {
         assert!(self.filled == self.len, "{} bytes of a payload of {}", self.filled, self.len);
-        images.write_pages(offset, Bytes::of_len(self.len), &self.pages)
+        let len = len.min(Bytes::of_len(self.len));
+        let end = self.start.saturating_add(len.to_len().unwrap_or(self.len));
+        images.write_pages(offset, len, &self.pages[..end.div_ceil(Page::LEN)])
+    }
+
+    /// A copy of it in one piece.
+    pub(crate) fn to_vec(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.len);
+        for (index, page) in self.pages.iter().enumerate() {
+            let from = if index == 0 { self.start } else { 0 };
+            let until = (self.start + self.len - index * Page::LEN).min(Page::LEN);
+            bytes.extend_from_slice(&page[from..until]);
+        }
+        bytes
     }
 }

@@ -97,8 +97,8 @@ fn held_requests_are_answered_in_chunks_too() {
     for headers in CHUNKED {
         let (server, disk) = serve(1 << 20);
         for (name, op) in [("reads", Op::Read), ("writes", Op::Write)] {
-            let when = When { op: Some(op), nth: None };
-            disk.add_fault(Row { name: name.to_owned(), when, then: Then::Hold }).unwrap();
+            let when = When { op: Some(op).into(), nth: None, ..When::default() };
+            disk.add_fault(Row { name: name.to_owned(), when, then: Then::HOLD }).unwrap();
         }
         let mut client = Chunked::connect(&server, headers, &[]);
         let read = client.send(Command::Read, NONE, (0, 16384), &[]);
@@ -147,8 +147,11 @@ fn block_status_tells_data_holes_and_faults() {
         assert_eq!(status(&mut client, STATE, CommandFlags::REQ_ONE, whole), [(8192, 0)]);
 
         // Bit 2: a row could still fire for a request here.
-        let row =
-            |name: &str, op, nth| Row { name: name.to_owned(), when: When { op, nth }, then: Then::Hold };
+        let row = |name: &str, op: Option<Op>, nth| Row {
+            name: name.to_owned(),
+            when: When { op: op.into(), nth, ..When::default() },
+            then: Then::HOLD,
+        };
         disk.add_fault(row("flushes", Some(Op::Flush), None)).unwrap();
         assert_eq!(status(&mut client, STATE, CommandFlags::REQ_ONE, whole), [(8192, 0)]);
         disk.add_fault(row("second write", Some(Op::Write), Some(2))).unwrap();

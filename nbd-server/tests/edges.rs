@@ -65,7 +65,7 @@ const EDGES: [Edge; 34] = [
 
 fn serve(write_cache: bool) -> Server {
     let server = Server::new();
-    let disk = Disk::new_with(Bytes(SIZE), DiskOptions { write_cache }).unwrap();
+    let disk = Disk::new_with(Bytes(SIZE), DiskOptions { write_cache, ..DiskOptions::default() }).unwrap();
     server.add_export("", disk).unwrap();
     server
 }

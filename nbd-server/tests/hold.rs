@@ -16,7 +16,7 @@ use proptest::prelude::*;
 const LIMIT: Duration = Duration::from_secs(30);
 
 fn gate(name: &str, op: Option<Op>, nth: Option<u64>) -> Row {
-    Row { name: name.to_owned(), when: When { op, nth }, then: Then::Hold }
+    Row { name: name.to_owned(), when: When { op: op.into(), nth, ..When::default() }, then: Then::HOLD }
 }
 
 fn serve() -> (Server, Disk, Client) {

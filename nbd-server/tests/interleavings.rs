@@ -278,7 +278,7 @@ fn play(case: u64, broken: bool, total: &mut Seen) -> Result<(), String> {
         Shared { case, bounds: bounds(size, &mut dice), clock: AtomicU64::new(1), tags: AtomicU64::new(1) };
     let disk = |index| {
         let write_cache = (case + index) % 2 == 1;
-        Disk::new_with(Bytes(size), DiskOptions { write_cache }).unwrap()
+        Disk::new_with(Bytes(size), DiskOptions { write_cache, ..DiskOptions::default() }).unwrap()
     };
     let disks: Vec<Disk> = (0..=dice.below(2)).map(disk).collect();
     let server = serve(&disks, &if broken { disks[0].fork() } else { disks[0].clone() });
@@ -335,9 +335,9 @@ fn hold_and_release(disks: &[Disk], dice: &mut Dice, finished: impl Fn() -> bool
     while !finished() {
         for disk in disks {
             count += 1;
-            let when = When { op: None, nth: Some(1 + dice.below(4)) };
+            let when = When { nth: Some(1 + dice.below(4)), ..When::default() };
             if count < 200 {
-                disk.add_fault(Row { name: format!("gate {count}"), when, then: Then::Hold }).unwrap();
+                disk.add_fault(Row { name: format!("gate {count}"), when, then: Then::HOLD }).unwrap();
                 // A request that comes in this time is held; that none does is as well.
                 let _held = disk.wait_held(&format!("gate {count}"), 1, Duration::from_micros(500));
             }

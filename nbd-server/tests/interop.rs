@@ -90,7 +90,7 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     for (family_name, family) in [("unix", Family::Unix), ("tcp", Family::Tcp)] {
         for (cache_name, write_cache) in [("without_cache", false), ("with_cache", true)] {
-            let options = DiskOptions { write_cache };
+            let options = DiskOptions { write_cache, ..DiskOptions::default() };
             for (tool, what, check) in CHECKS.into_iter().chain(sparse::CHECKS).chain(sizes::CHECKS) {
                 let name = format!("{tool}::{what}::{family_name}::{cache_name}");
                 trials.push(trial(tool, name, Box::new(move || check(&Rig::new(family, options)))));

@@ -268,8 +268,8 @@ fn control_and_traffic_do_not_disturb_each_other() {
             round += 1;
             let row = Row {
                 name: format!("gate {round}"),
-                when: When { op: None, nth: Some(1 + round % 3) },
-                then: Then::Hold,
+                when: When { op: None.into(), nth: Some(1 + round % 3), ..When::default() },
+                then: Then::HOLD,
             };
             if round < 200 {
                 disk.add_fault(row).unwrap();

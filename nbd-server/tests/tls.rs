@@ -87,8 +87,8 @@ fn a_held_request_is_answered_out_of_order_and_goes_with_its_connection() {
     let certificates = Certificates::new();
     let (server, disk) = serve(&certificates, REQUIRED);
     let gate = |name: &str, nth| {
-        let when = When { op: Some(Op::Write), nth: Some(nth) };
-        disk.add_fault(Row { name: name.to_owned(), when, then: Then::Hold }).unwrap();
+        let when = When { op: Some(Op::Write).into(), nth: Some(nth), ..When::default() };
+        disk.add_fault(Row { name: name.to_owned(), when, then: Then::HOLD }).unwrap();
     };
     gate("commit", 1);
     let mut client = Secure::connect(stream(&server), &Trust::of(&certificates)).unwrap();

@@ -22,7 +22,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 const SIZE: u64 = 1 << 20;
 
 fn serve(write_cache: bool) -> (Server, Disk, Client) {
-    let disk = Disk::new_with(Bytes(SIZE), DiskOptions { write_cache }).unwrap();
+    let disk = Disk::new_with(Bytes(SIZE), DiskOptions { write_cache, ..DiskOptions::default() }).unwrap();
     let server = Server::new();
     server.add_export("", disk.clone()).unwrap();
     let client = Client::connect(server.connect().unwrap(), "").unwrap();
@@ -34,7 +34,11 @@ fn done(client: &Client, command: Command<'_>) {
 }
 
 fn gate(name: &str, op: Op) -> Row {
-    Row { name: name.to_owned(), when: When { op: Some(op), nth: Some(1) }, then: Then::Hold }
+    Row {
+        name: name.to_owned(),
+        when: When { op: Some(op).into(), nth: Some(1), ..When::default() },
+        then: Then::HOLD,
+    }
 }
 
 fn first(store: &Store) -> [u8; 3] {

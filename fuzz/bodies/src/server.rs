@@ -78,7 +78,11 @@ pub fn server(data: &[u8]) {
     let sent = input.take(INPUT_MAX);
     let (server, (store, model)) = (Server::new(), store());
     let (disk, gated) = (Disk::from_store(store.fork()), Disk::from_store(store));
-    let gate = Row { name: "gate".to_owned(), when: When { op: None, nth: Some(2) }, then: Then::Hold };
+    let gate = Row {
+        name: "gate".to_owned(),
+        when: When { op: None.into(), nth: Some(2), ..When::default() },
+        then: Then::HOLD,
+    };
     gated.add_fault(gate).unwrap();
     let read_only = ExportOptions { read_only: true, ..ExportOptions::default() };
     server.add_export("disk", disk.clone()).unwrap();

@@ -7,8 +7,8 @@
 
 use std::hint::black_box;
 
-use brim_device::fault::{FaultTable, Op, Request, Row, Then, When};
-use brim_device::{BLOCK, Bytes, Images, Store};
+use brim_device::fault::{FaultTable, Moment, Op, Request, Row, Then, When};
+use brim_device::{BLOCK, ByteRange, Bytes, Images, Store};
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 
 const MIB: u64 = 1 << 20;
@@ -115,22 +115,31 @@ fn faults(c: &mut Criterion) {
         let mut table = FaultTable::default();
         for row in 0..rows {
             // No request of this benchmark is a trim.
-            let when = When { op: Some(Op::Trim), nth: None };
-            table.add(Row { name: format!("row {row}"), when, then: Then::Hold }).unwrap();
+            let when = When { op: Some(Op::Trim).into(), nth: None, ..When::default() };
+            table.add(Row { name: format!("row {row}"), when, then: Then::HOLD }).unwrap();
         }
-        let request = Request { op: Op::Read, offset: Bytes(0), len: BLOCK };
+        let request = Request::new(Op::Read, Bytes(0), BLOCK);
         group.bench_function(format!("{rows} rows that do not match"), |b| {
-            b.iter(|| table.decide(black_box(&request)));
+            b.iter(|| table.decide(Moment::default(), black_box(&request)));
         });
     }
+    let request = Request::new(Op::Read, Bytes(0), BLOCK);
     let mut table = FaultTable::default();
     for row in 0..100 {
-        let when = When { op: Some(Op::Read), nth: Some(u64::MAX) };
-        table.add(Row { name: format!("row {row}"), when, then: Then::Hold }).unwrap();
+        let range = Some(ByteRange { offset: Bytes((row + 1) * MIB), length: BLOCK });
+        let when = When { range, ..When::default() };
+        table.add(Row { name: format!("row {row}"), when, then: Then::HOLD }).unwrap();
     }
-    let request = Request { op: Op::Read, offset: Bytes(0), len: BLOCK };
+    group.bench_function("100 rows about other places", |b| {
+        b.iter(|| table.decide(Moment::default(), black_box(&request)));
+    });
+    let mut table = FaultTable::default();
+    for row in 0..100 {
+        let when = When { op: Some(Op::Read).into(), nth: Some(u64::MAX), ..When::default() };
+        table.add(Row { name: format!("row {row}"), when, then: Then::HOLD }).unwrap();
+    }
     group.bench_function("100 rows that count and do not fire", |b| {
-        b.iter(|| table.decide(black_box(&request)));
+        b.iter(|| table.decide(Moment::default(), black_box(&request)));
     });
     group.finish();
 }

@@ -4,7 +4,12 @@
 
 use std::ops::ControlFlow;
 
-use crate::{AccessError, BLOCK, Bytes, Page, SizeError, Store};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
+use serde::{Deserialize, Serialize};
+
+use crate::random::scale;
+use crate::{AccessError, BLOCK, Bytes, Page, Ratio, SizeError, Store};
 
 /// The content of a disk, with or without a volatile write cache.
 ///
@@ -131,11 +136,63 @@ impl Images {
     /// Loses what was not durable, and answers how much that was, as [`Images::dirty`] has it.
     pub fn power_cut(&mut self) -> Bytes {
         let lost = self.dirty();
-        // A cut that leaves a part of what is dirty would persist the sectors that make it, here.
         if let Some(durable) = &self.durable {
             self.cached = durable.fork();
         }
         lost
+    }
+
+    /// As [`Images::power_cut`], but of what was not durable some sectors survive: each for itself, as a disk may write its
+    /// cache in any order, and each may be torn.
+    ///
+    /// The same content, seed and odds leave the same.
+    pub fn power_cut_partly(&mut self, survival: Survival, seed: u64) -> Cut {
+        let Some(durable) = &self.durable else {
+            return Cut::default();
+        };
+        let (mut cut, mut left) = (Cut::default(), durable.fork());
+        let mut dice = Xoshiro256PlusPlus::seed_from_u64(seed);
+        for sector in self.changed_sectors() {
+            let (mut old, new) = (read_sector(durable, sector), read_sector(&self.cached, sector));
+            if old == new {
+                continue;
+            }
+            let count = match survival.of(&mut dice) {
+                Fate::Lost => &mut cut.lost,
+                Fate::Kept => {
+                    old = new;
+                    &mut cut.kept
+                }
+                Fate::Torn(at) => {
+                    old[..at].copy_from_slice(&new[..at]);
+                    &mut cut.torn
+                }
+            };
+            *count += 1;
+            // What was read is on the disk.
+            let _on_the_disk = left.write(sector, &old);
+        }
+        self.cached = left.fork();
+        self.durable = Some(left);
+        cut
+    }
+
+    /// Flips a bit of what is on the disk, by its number from the first bit of the first byte: in both images, and neither
+    /// durable nor dirty changes by it. Nothing happens past the end.
+    pub fn flip(&mut self, bit: u64) {
+        let (offset, mask) = (Bytes(bit / 8), 1u8 << (bit % 8));
+        let block = Bytes(offset.0 - offset.0 % BLOCK.0);
+        let clean = offset < self.cached.size() && self.is_clean(block, Bytes(1));
+        flip(&mut self.cached, offset, mask);
+        match &mut self.durable {
+            Some(durable) if clean => {
+                let length = BLOCK.min(Bytes(self.cached.size().0 - block.0));
+                // They shared the block, each would have one of its own now.
+                let _on_the_disk = durable.copy_range_from(&self.cached, block, length);
+            }
+            Some(durable) => flip(durable, offset, mask),
+            None => {}
+        }
     }
 
     /// As [`Store::resize`], for both images: the new size is durable at once, and what it cuts off is gone from both. What
@@ -170,12 +227,93 @@ impl Images {
         }
         let len = Bytes(size.0 % BLOCK.0);
         let offset = Bytes(size.0 - len.0);
-        let mut clean = len > Bytes::ZERO;
+        (len > Bytes::ZERO && self.is_clean(offset, len)).then_some((offset, len))
+    }
+
+    /// Whether none of a range, which is on the disk, is dirty.
+    fn is_clean(&self, offset: Bytes, len: Bytes) -> bool {
+        let mut clean = true;
         let told = self.extents(offset, len, |_, dirty, _| {
             clean &= !dirty;
             ControlFlow::Continue(())
         });
-        assert!(told.is_ok(), "a smaller size is past the disk: {told:?}");
-        clean.then_some((offset, len))
+        assert!(told.is_ok(), "a range on the disk is past it: {told:?}");
+        clean
+    }
+
+    /// The sectors of dirty blocks, in order.
+    fn changed_sectors(&self) -> Vec<Bytes> {
+        let (mut at, mut sectors) = (0, Vec::new());
+        let told = self.extents(Bytes::ZERO, self.cached.size(), |_, dirty, len| {
+            if dirty {
+                sectors.extend((at..at + len.0).step_by(SECTOR_LEN).map(Bytes));
+            }
+            at += len.0;
+            ControlFlow::Continue(())
+        });
+        assert!(told.is_ok(), "a disk is larger than itself: {told:?}");
+        sectors
+    }
+}
+
+fn flip(store: &mut Store, offset: Bytes, mask: u8) {
+    let mut byte = [0];
+    if store.read(offset, &mut byte).is_ok() {
+        // What could be read is on the disk.
+        let _on_the_disk = store.write(offset, &[byte[0] ^ mask]);
+    }
+}
+
+const SECTOR_LEN: usize = 512;
+
+fn read_sector(store: &Store, at: Bytes) -> [u8; SECTOR_LEN] {
+    let mut sector = [0; SECTOR_LEN];
+    let read = store.read(at, &mut sector);
+    assert!(read.is_ok(), "a changed sector is not on the disk: {read:?}");
+    sector
+}
+
+/// What of a volatile cache a power cut leaves, sector by sector.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Survival {
+    /// How likely a changed sector is to be on the disk, whole.
+    #[serde(default)]
+    pub kept: Ratio,
+    /// How likely it is to be torn: its first bytes are new, the others old. What is neither kept nor torn is lost.
+    #[serde(default)]
+    pub torn: Ratio,
+}
+
+/// What a power cut did to sectors that were changed and not durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Cut {
+    /// So many are as they were.
+    pub lost: u64,
+    /// So many are on the disk.
+    pub kept: u64,
+    /// So many are half new and half old.
+    pub torn: u64,
+}
+
+enum Fate {
+    Lost,
+    Kept,
+    /// So many bytes are new.
+    Torn(usize),
+}
+
+impl Survival {
+    fn of(self, dice: &mut Xoshiro256PlusPlus) -> Fate {
+        let drawn = scale(dice.next_u64(), u128::from(Ratio::ONE.0));
+        let torn = self.kept.0.saturating_add(self.torn.0);
+        if drawn < self.kept.0 {
+            Fate::Kept
+        } else if drawn < torn {
+            let at = usize::try_from(scale(dice.next_u64(), 511)).unwrap_or_default();
+            Fate::Torn(at + 1)
+        } else {
+            Fate::Lost
+        }
     }
 }

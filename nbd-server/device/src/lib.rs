@@ -6,9 +6,10 @@
 
 pub mod fault;
 mod images;
+mod random;
 mod store;
 mod units;
 
-pub use images::Images;
+pub use images::{Cut, Images, Survival};
 pub use store::{AccessError, Page, Piece, SizeError, Store};
-pub use units::{BLOCK, Bytes, Nanos, SECTOR};
+pub use units::{BLOCK, ByteRange, Bytes, Nanos, Ratio, SECTOR};

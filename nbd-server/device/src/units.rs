@@ -66,6 +66,75 @@ impl Bytes {
     }
 }
 
+/// Bytes of a disk that lie together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ByteRange {
+    /// The first.
+    pub offset: Bytes,
+    /// How many.
+    pub length: Bytes,
+}
+
+impl ByteRange {
+    /// Where it ends: the first byte that is not in it.
+    #[must_use]
+    pub const fn end(self) -> Bytes {
+        Bytes(self.offset.0.saturating_add(self.length.0))
+    }
+
+    /// Whether it has a byte in common with another one.
+    #[must_use]
+    pub fn touches(self, other: Self) -> bool {
+        self.offset.max(other.offset) < self.end().min(other.end())
+    }
+
+    /// What it has in common with another one; `None` when that is nothing.
+    #[must_use]
+    pub fn overlap(self, other: Self) -> Option<Self> {
+        let offset = self.offset.max(other.offset);
+        let length =
+            self.end().min(other.end()).checked_sub(offset).filter(|length| *length > Bytes::ZERO)?;
+        Some(Self { offset, length })
+    }
+}
+
+/// A number from zero on, in billionths, so that the same text is always the same number: 0.25, 1.5.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ratio(pub u64);
+
+impl Ratio {
+    /// Nothing, or never.
+    pub const ZERO: Self = Self(0);
+    /// All, or always.
+    pub const ONE: Self = Self(1_000_000_000);
+
+    /// As the floating-point number next to it.
+    #[must_use]
+    pub fn to_f64(self) -> f64 {
+        Nanos(self.0).to_f64() / 1e9
+    }
+
+    /// The next billionth; `None` below zero, for no number, and past 18 billion.
+    #[must_use]
+    pub fn from_f64(number: f64) -> Option<Self> {
+        (0.0..=1.8e10).contains(&number).then(|| Self(Nanos::from_f64((number * 1e9).round()).0))
+    }
+}
+
+impl Serialize for Ratio {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.to_f64())
+    }
+}
+
+impl<'de> Deserialize<'de> for Ratio {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = f64::deserialize(deserializer)?;
+        Self::from_f64(number).ok_or_else(|| serde::de::Error::custom("a number from 0 on is expected here"))
+    }
+}
+
 impl fmt::Display for Bytes {
     /// Exact: in the largest of TiB, GiB, MiB and KiB that divides it, else in bytes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -92,6 +161,37 @@ impl Nanos {
             Some(sum) => Some(Self(sum)),
             None => None,
         }
+    }
+}
+
+impl Nanos {
+    /// As the floating-point number next to it.
+    #[must_use]
+    #[expect(
+        clippy::as_conversions,
+        clippy::cast_precision_loss,
+        reason = "a float has 53 bits of it, which is 1 in 10^15"
+    )]
+    pub fn to_f64(self) -> f64 {
+        self.0 as f64
+    }
+
+    /// The whole nanoseconds of a number: none below zero and for no number, and at most 2^64 − 1.
+    #[must_use]
+    #[expect(
+        clippy::as_conversions,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "`as` saturates, which is what is wanted here"
+    )]
+    pub fn from_f64(number: f64) -> Self {
+        Self(number as u64)
+    }
+}
+
+impl From<Nanos> for std::time::Duration {
+    fn from(nanos: Nanos) -> Self {
+        Self::from_nanos(nanos.0)
     }
 }
 

@@ -3,14 +3,15 @@
 use std::io::{self, IoSliceMut};
 use std::sync::Arc;
 
-use brim_device::Bytes;
-use brim_device::fault::{self, Op};
+use brim_device::fault::{self, Op, RowId};
+use brim_device::{Bytes, Nanos};
 use nbd_wire::{Answer, Command, CommandFlags, ErrorCode, StatusQuery, Terms};
 
 use super::asked::Asked;
 use super::input::Input;
+use super::timers::{Due, Timers};
 use super::{ConnectionError, OUTPUT_MAX};
-use crate::disk::{Data, Disk, How, Incoming, PAYLOAD_MAX, Refusal, StatusRequest};
+use crate::disk::{Data, Disk, End, How, Incoming, PAYLOAD_MAX, Refusal, StatusRequest, Submitted};
 use crate::export::Export;
 use crate::outbox::Outbox;
 use crate::output::Output;
@@ -37,6 +38,8 @@ pub(crate) enum Progress {
     NeedsInput,
     OutputFull,
     Closed,
+    /// A row of the fault table ended the connection: nothing more is sent.
+    Cut,
 }
 
 /// A payload that does not go through the input buffer.
@@ -60,15 +63,88 @@ pub(crate) struct Transmission {
     large: Large,
     /// A request of this connection was held, so that its reply may come from another thread.
     has_held: bool,
+    timers: Timers,
+    /// Requests that were delayed and are answered: the rows that delayed them, and when they were due.
+    answered: Vec<(Vec<RowId>, Nanos)>,
+    /// A row of the fault table has ended the connection.
+    end: Option<End>,
 }
 
 impl Transmission {
     pub(crate) fn new(export: Export, terms: Terms) -> Self {
-        Self { export, terms, large: Large::None, has_held: false }
+        Self {
+            export,
+            terms,
+            large: Large::None,
+            has_held: false,
+            timers: Timers::default(),
+            answered: Vec::new(),
+            end: None,
+        }
     }
 
-    pub(crate) const fn has_held(&self) -> bool {
-        self.has_held
+    pub(super) const fn timers(&mut self) -> &mut Timers {
+        &mut self.timers
+    }
+
+    /// Whether nothing but the client can bring this connection on.
+    pub(crate) fn waits_for_client(&self) -> bool {
+        !self.has_held && self.timers.is_empty()
+    }
+
+    /// Does what is due, and tells whether anything was.
+    pub(crate) fn run_due(&mut self, outbox: &Arc<Outbox>, output: &mut Output) -> bool {
+        let mut any = false;
+        while !self.timers.is_empty() && self.end.is_none() {
+            let Some((at, due)) = self.timers.due(self.export.disk.now()) else {
+                break;
+            };
+            any = true;
+            match due {
+                Due::Watch(arrival) => self.export.disk.overdue(arrival),
+                Due::Request(parked) => {
+                    let submitted = self.export.disk.resume(&parked, outbox, output);
+                    self.submitted(submitted);
+                    self.answered.push((parked.delayed_by(), at));
+                }
+            }
+        }
+        any
+    }
+
+    /// What was answered late is handed to the socket.
+    pub(crate) fn sent(&mut self) {
+        if self.answered.is_empty() {
+            return;
+        }
+        let now = self.export.disk.now();
+        for (_, at) in &mut self.answered {
+            *at = Nanos(now.0.saturating_sub(at.0));
+        }
+        self.export.disk.were_late(&mut self.answered);
+    }
+
+    /// How the connection ends, if a row of the fault table has ended it.
+    const fn ended(&self) -> Option<Progress> {
+        match self.end {
+            None => None,
+            Some(End::Soft) => Some(Progress::Closed),
+            Some(End::Hard) => Some(Progress::Cut),
+        }
+    }
+
+    fn submitted(&mut self, submitted: Submitted) {
+        match submitted {
+            Submitted::Done => {}
+            Submitted::Held(watch) => {
+                self.has_held = true;
+                if let Some(watch) = watch {
+                    self.timers.watch(watch);
+                }
+            }
+            Submitted::Delayed(parked) => self.timers.request(parked),
+            Submitted::Ends(end) => self.end = Some(end),
+        }
     }
 
     pub(crate) fn disk(&self) -> &Disk {
@@ -83,6 +159,9 @@ impl Transmission {
     ) -> Result<Progress, ConnectionError> {
         let mut prefetched = 0;
         while output.pending() < OUTPUT_MAX {
+            if let Some(ended) = self.ended() {
+                return Ok(ended);
+            }
             if !self.large_is_done(input, outbox, output) {
                 return Ok(Progress::NeedsInput);
             }
@@ -108,7 +187,7 @@ impl Transmission {
             self.run(&asked, Data::Bytes(&message[asked.header..]), outbox, output);
             input.consume(whole);
         }
-        Ok(Progress::OutputFull)
+        Ok(self.ended().unwrap_or(Progress::OutputFull))
     }
 
     /// Has the memory fetched that the next requests need, and answers how many that are.
@@ -223,8 +302,9 @@ impl Transmission {
         let fua = asked.flags.contains(CommandFlags::FUA);
         let chunk_max = self.export.options.chunk_max();
         let how = How { answer: asked.answer, fragment, chunk_max, no_hole, fua };
-        let incoming = Incoming { request: fault::Request { op, offset, len }, data, how };
-        self.has_held |= self.export.disk.submit(&incoming, outbox, output);
+        let incoming = Incoming { request: fault::Request { op, offset, len, fua }, data, how };
+        let submitted = self.export.disk.submit(&incoming, outbox, output);
+        self.submitted(submitted);
     }
 
     fn block_status(&self, asked: &Asked, data: &[u8], output: &mut Output) {

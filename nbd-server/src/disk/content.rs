@@ -1,15 +1,16 @@
 //! What a disk holds, what a power cut would leave of it, and its size.
 
-use brim_device::{Bytes, SizeError, Store};
+use brim_device::{Bytes, Cut, Images, SizeError, Store, Survival};
 
-use super::{Disk, DiskOptions};
+use super::{Disk, DiskOptions, later};
 use crate::lock;
 
 impl Disk {
     /// What the disk has beside its content.
     #[must_use]
     pub fn options(&self) -> DiskOptions {
-        DiskOptions { write_cache: lock(&self.shared.state).images.has_cache() }
+        let state = lock(&self.shared.state);
+        DiskOptions { write_cache: state.images.has_cache(), seed: state.faults.seed() }
     }
 
     /// The content of this moment as reads see it, in constant time.
@@ -40,6 +41,61 @@ impl Disk {
     #[must_use = "a cut that lost nothing has tested nothing"]
     pub fn power_cut(&self) -> Bytes {
         lock(&self.shared.state).images.power_cut()
+    }
+
+    /// As [`Disk::power_cut`], but of what was not durable some sectors survive, drawn from `seed`. Without a write cache
+    /// nothing is lost.
+    #[must_use = "a cut that lost nothing has tested nothing"]
+    pub fn power_cut_partly(&self, survival: Survival, seed: u64) -> Cut {
+        lock(&self.shared.state).images.power_cut_partly(survival, seed)
+    }
+
+    /// Keeps the content of this moment under a name, in constant time; with a write cache, also what of it is durable. What
+    /// had that name before is gone.
+    pub fn keep_snapshot(&self, name: &str) {
+        let mut state = lock(&self.shared.state);
+        let images = state.images.fork();
+        let before = state.snapshots.insert(name.to_owned(), images);
+        drop(state);
+        later::let_go(before);
+    }
+
+    /// Goes back to a snapshot, which stays; false when there is none of that name. As with a power cut, it is the content alone
+    /// that feels it. Also the size is that of the snapshot.
+    #[must_use = "without such a snapshot nothing changes"]
+    pub fn restore_snapshot(&self, name: &str) -> bool {
+        let mut state = lock(&self.shared.state);
+        let Some(images) = state.snapshots.get(name).map(Images::fork) else {
+            return false;
+        };
+        let before = std::mem::replace(&mut state.images, images);
+        drop(state);
+        later::let_go(Some(before));
+        true
+    }
+
+    /// Forgets a snapshot; false when there is none of that name.
+    #[must_use = "there may have been none"]
+    pub fn forget_snapshot(&self, name: &str) -> bool {
+        let images = lock(&self.shared.state).snapshots.remove(name);
+        let was_there = images.is_some();
+        later::let_go(images);
+        was_there
+    }
+
+    /// The names of the snapshots.
+    #[must_use]
+    pub fn snapshots(&self) -> Vec<String> {
+        lock(&self.shared.state).snapshots.keys().cloned().collect()
+    }
+
+    /// Another disk with the content of a snapshot, as [`Disk::fork`]; `None` when there is none of that name.
+    #[must_use]
+    pub fn fork_snapshot(&self, name: &str) -> Option<Self> {
+        let state = lock(&self.shared.state);
+        let (images, seed) = (state.snapshots.get(name)?.fork(), state.faults.seed());
+        drop(state);
+        Some(Self::from_images(images, seed))
     }
 
     /// The exact size.

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use brim_device::fault::{Op, Request};
+use brim_device::fault::{ErrorName, Op, Outcome, Request};
 use brim_device::{AccessError, Bytes, Images, Piece, Store};
 use nbd_wire::{ErrorCode, Headers};
 
@@ -47,7 +47,7 @@ pub(super) fn check_range(offset: Bytes, len: Bytes, size: Bytes, error: ErrorCo
 /// What proto.md, "Request types", has for a range that leaves the export: `ENOSPC` where it would have to hold data
 /// (`NBD_CMD_WRITE`, `NBD_CMD_WRITE_ZEROES`), else `EINVAL`.
 pub(super) fn check(incoming: &Incoming<'_>, size: Bytes) -> Result<(), Refusal> {
-    let Request { op, offset, len } = incoming.request;
+    let Request { op, offset, len, .. } = incoming.request;
     match op {
         Op::Write | Op::Zeroes => check_range(offset, len, size, ErrorCode::Enospc)?,
         Op::Read | Op::Trim => check_range(offset, len, size, ErrorCode::Einval)?,
@@ -74,12 +74,12 @@ pub(super) fn check(incoming: &Incoming<'_>, size: Bytes) -> Result<(), Refusal>
 /// an `NBD_CMD_FLUSH`" have to be durable before that is answered. Here it is all that was executed before the flush is, on
 /// any connection, answered already or not. What waits at a gate was not executed.
 pub(super) fn run(images: &mut Images, incoming: &Incoming<'_>, output: &mut Output) {
-    let Request { op, offset, len } = incoming.request;
+    let Request { op, offset, len, .. } = incoming.request;
     let done = match op {
         Op::Read => return read(images.cached(), incoming, output),
         Op::Write => match incoming.data {
             Data::Bytes(bytes) => images.write(offset, bytes),
-            Data::Pages(payload) => payload.write(images, offset),
+            Data::Pages(payload) => payload.write(images, offset, len),
         },
         Op::Flush => {
             images.flush();
@@ -97,6 +97,69 @@ pub(super) fn run(images: &mut Images, incoming: &Incoming<'_>, output: &mut Out
             shrunk(incoming, images.cached().size()).put(incoming.how.answer, output.bytes());
         }
         Err(_) => Refusal::new(ErrorCode::Eio, "the store refused").put(incoming.how.answer, output.bytes()),
+    }
+}
+
+/// Answers a request with the error of a fault; nothing is done.
+pub(super) fn fault_error(incoming: &Incoming<'_>, error: ErrorName, why: &'static str, output: &mut Output) {
+    let error = match error {
+        ErrorName::Eperm => ErrorCode::Eperm,
+        ErrorName::Eio => ErrorCode::Eio,
+        ErrorName::Enomem => ErrorCode::Enomem,
+        ErrorName::Einval => ErrorCode::Einval,
+        ErrorName::Enospc => ErrorCode::Enospc,
+        ErrorName::Eoverflow => ErrorCode::Eoverflow,
+        ErrorName::Enotsup => ErrorCode::Enotsup,
+        ErrorName::Eshutdown => ErrorCode::Eshutdown,
+    };
+    Refusal::new(error, why).put(incoming.how.answer, output.bytes());
+}
+
+/// Does what a row of the fault table wants instead of what a request asks for, and appends the reply.
+pub(super) fn instead(images: &mut Images, incoming: &Incoming<'_>, outcome: Outcome, output: &mut Output) {
+    let Request { op, offset, len, .. } = incoming.request;
+    let elsewhere = |offset, len| {
+        let request = Request { offset, len, ..incoming.request };
+        Incoming { request, ..*incoming }
+    };
+    match outcome {
+        Outcome::Error(error) => fault_error(incoming, error, "a fault of the table", output),
+        Outcome::Drop => incoming.how.answer.done(output.bytes()),
+        Outcome::Torn { keep } => {
+            let data = incoming.data.prefix(keep);
+            run(images, &Incoming { data, ..elsewhere(offset, keep.min(len)) }, output);
+        }
+        Outcome::Misdirect { to } => misdirect(images, &elsewhere(to, len), output),
+        Outcome::Flip { flip, seed } => {
+            let bits = Outcome::flipped(flip, seed, len);
+            if op == Op::Write {
+                let mut data = incoming.data.to_vec();
+                bits.for_each(|bit| flip_in(&mut data, bit));
+                run(images, &Incoming { data: Data::Bytes(&data), ..*incoming }, output);
+            } else if flip.at_rest {
+                bits.for_each(|bit| images.flip(offset.0 * 8 + bit));
+                run(images, incoming, output);
+            } else {
+                let mut shown = Images::write_through(images.cached().fork());
+                bits.for_each(|bit| shown.flip(offset.0 * 8 + bit));
+                run(&mut shown, incoming, output);
+            }
+        }
+        // These are not left to be done instead: requests that are held or end their connection never come here.
+        _ => run(images, incoming, output),
+    }
+}
+
+/// Runs a request whose range is another one than it asked for.
+fn misdirect(images: &mut Images, incoming: &Incoming<'_>, output: &mut Output) {
+    // Pages of a payload lie as its own place on the disk has them, so that elsewhere they are bytes.
+    let data = incoming.data.to_vec();
+    run(images, &Incoming { data: Data::Bytes(&data), ..*incoming }, output);
+}
+
+fn flip_in(data: &mut [u8], bit: u64) {
+    if let Some(byte) = Bytes(bit / 8).to_len().and_then(|at| data.get_mut(at)) {
+        *byte ^= 1 << (bit % 8);
     }
 }
 
@@ -146,7 +209,7 @@ fn read(store: &Store, incoming: &Incoming<'_>, output: &mut Output) {
 
 /// The disk is smaller than it was when the request was checked.
 fn shrunk(incoming: &Incoming<'_>, size: Bytes) -> Refusal {
-    let Request { op, offset, len } = incoming.request;
+    let Request { op, offset, len, .. } = incoming.request;
     let error = if matches!(op, Op::Write | Op::Zeroes) { ErrorCode::Enospc } else { ErrorCode::Einval };
     Refusal::past_end(error, offset, len, size)
 }

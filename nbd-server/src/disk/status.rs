@@ -2,8 +2,8 @@
 
 use std::ops::ControlFlow;
 
-use brim_device::fault::{Entry, Op};
-use brim_device::{Bytes, Images};
+use brim_device::fault::FaultTable;
+use brim_device::{ByteRange, Bytes, Images};
 use nbd_wire::{Answer, ErrorCode, Headers, StatusAnswer};
 
 use super::execute::check_range;
@@ -40,24 +40,72 @@ pub(crate) struct StatusRequest<'a> {
 }
 
 /// What a context says of blocks.
-#[derive(Clone, Copy)]
-enum Context {
+enum Context<'a> {
     Allocation,
-    /// With the bits that are the same everywhere.
-    State(u32),
+    /// With where a row of the fault table could act.
+    State(&'a Faulty),
 }
 
-impl Context {
-    fn of(id: u32, faulty: bool) -> Self {
-        if id == 0 { Self::Allocation } else { Self::State(if faulty { FAULT_MAY_FIRE } else { 0 }) }
+impl<'a> Context<'a> {
+    fn of(id: u32, faulty: &'a Faulty) -> Self {
+        if id == 0 { Self::Allocation } else { Self::State(faulty) }
     }
 
-    fn flags(self, allocated: bool, dirty: bool) -> u32 {
+    /// Tells the flags of a range that is alike in all but the faults, part by part.
+    fn tell(
+        &self,
+        (allocated, dirty): (bool, bool),
+        range: ByteRange,
+        mut show: impl FnMut(Bytes, u32) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
         let set = |flag, yes| if yes { flag } else { 0 };
         match self {
-            Self::Allocation => set(HOLE_AND_ZERO, !allocated),
-            Self::State(everywhere) => everywhere | set(ALLOCATED, allocated) | set(DIRTY, dirty),
+            Self::Allocation => show(range.length, set(HOLE_AND_ZERO, !allocated)),
+            Self::State(faulty) => faulty.parts(range, |len, faulty| {
+                show(len, set(ALLOCATED, allocated) | set(DIRTY, dirty) | set(FAULT_MAY_FIRE, faulty))
+            }),
         }
+    }
+}
+
+/// Where rows of the fault table could still act on a request: ranges in order, apart from one another.
+#[derive(Debug, PartialEq, Eq)]
+struct Faulty(Vec<ByteRange>);
+
+impl Faulty {
+    fn of(faults: &FaultTable, asked: ByteRange) -> Self {
+        let all = faults.active().flat_map(|ranges| ranges.unwrap_or_else(|| vec![asked]));
+        let mut ranges: Vec<ByteRange> = all.filter_map(|range| range.overlap(asked)).collect();
+        ranges.sort_unstable();
+        let mut apart: Vec<ByteRange> = Vec::new();
+        for range in ranges {
+            match apart.last_mut().filter(|last| range.offset <= last.end()) {
+                Some(last) => last.length = Bytes(last.end().max(range.end()).0 - last.offset.0),
+                None => apart.push(range),
+            }
+        }
+        Self(apart)
+    }
+
+    /// Tells whether a row could act on the parts of a range, in order.
+    fn parts(
+        &self,
+        range: ByteRange,
+        mut show: impl FnMut(Bytes, bool) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let mut at = range.offset;
+        let first = self.0.partition_point(|faulty| faulty.end() <= at);
+        for faulty in self.0[first..].iter().map_while(|faulty| faulty.overlap(range)) {
+            if at < faulty.offset {
+                show(Bytes(faulty.offset.0 - at.0), false)?;
+            }
+            show(faulty.length, true)?;
+            at = faulty.end();
+        }
+        if at < range.end() {
+            show(Bytes(range.end().0 - at.0), false)?;
+        }
+        ControlFlow::Continue(())
     }
 }
 
@@ -65,14 +113,15 @@ impl Disk {
     /// Answers with what the contexts say of this moment.
     pub(crate) fn block_status(&self, request: &StatusRequest<'_>, output: &mut Vec<u8>) {
         let state = lock(&self.shared.state);
-        let (images, faulty) = (state.images.fork(), state.faults.entries().iter().any(may_fire));
+        let asked = ByteRange { offset: request.offset, length: request.len };
+        let (images, faulty) = (state.images.fork(), Faulty::of(&state.faults, asked));
         drop(state);
         if let Err(refusal) = check(request, images.cached().size()) {
             return refusal.put(request.answer, output);
         }
         for (index, id) in request.contexts.iter().enumerate() {
             let mut status = request.answer.status(*id, output);
-            fill(&mut status, request, &images, Context::of(*id, faulty));
+            fill(&mut status, request, &images, &Context::of(*id, &faulty));
             status.finish(index + 1 == request.contexts.len());
         }
     }
@@ -97,23 +146,20 @@ fn check(request: &StatusRequest<'_>, size: Bytes) -> Result<(), Refusal> {
     check_range(request.offset, request.len, size, ErrorCode::Einval)
 }
 
-fn fill(status: &mut StatusAnswer<'_>, request: &StatusRequest<'_>, images: &Images, context: Context) {
+fn fill(status: &mut StatusAnswer<'_>, request: &StatusRequest<'_>, images: &Images, context: &Context<'_>) {
     let fits = request.chunk_max / if request.answer.headers == Headers::Extended { 16 } else { 8 };
     let most = if request.one { 1 } else { u32::try_from(fits).unwrap_or(EXTENTS_MAX).clamp(1, EXTENTS_MAX) };
+    let mut at = request.offset;
     let told = images.extents(request.offset, request.len, |allocated, dirty, len| {
-        let flags = context.flags(allocated, dirty);
-        if status.count() == most && status.is_new(flags) {
-            return ControlFlow::Break(());
-        }
-        status.extent(len.0, flags);
-        ControlFlow::Continue(())
+        let range = ByteRange { offset: at, length: len };
+        at = range.end();
+        context.tell((allocated, dirty), range, |len, flags| {
+            if status.count() == most && status.is_new(flags) {
+                return ControlFlow::Break(());
+            }
+            status.extent(len.0, flags);
+            ControlFlow::Continue(())
+        })
     });
     assert!(told.is_ok(), "a checked range ends past its store: {told:?}");
-}
-
-/// Whether a row of the fault table could still act on a request to a range. Rows have no ranges of their own, so that
-/// it can do so anywhere or nowhere.
-fn may_fire(entry: &Entry) -> bool {
-    let when = &entry.row.when;
-    when.op != Some(Op::Flush) && !entry.open && when.nth.is_none_or(|nth| nth > entry.matches)
 }

@@ -104,8 +104,8 @@ fn nbdinfo_map_of_state(rig: &Rig) -> Result<(), Failed> {
     assert_eq!(map(rig, "--map=brim:state")?, dirty);
     client.flush()?;
     assert_eq!(map(rig, "--map=brim:state")?, expected(1, 0));
-    let when = When { op: None, nth: Some(1_000_000) };
-    rig.disk.add_fault(Row { name: "late".to_owned(), when, then: Then::Hold })?;
+    let when = When { op: None.into(), nth: Some(1_000_000), ..When::default() };
+    rig.disk.add_fault(Row { name: "late".to_owned(), when, then: Then::HOLD })?;
     assert_eq!(map(rig, "--map=brim:state")?, expected(5, 4));
     Ok(())
 }

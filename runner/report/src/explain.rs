@@ -49,7 +49,7 @@ fn write_plan(text: &mut String, plan: &Plan) -> std::fmt::Result {
         None => writeln!(text, "It is left empty. Each trial starts on a fork of that disk.\n")?,
     }
     for row in &plan.device.faults {
-        let op = row.when.op.map_or("request", |op| op.name());
+        let op = row.when.op.named().first().map_or("request", |op| op.name());
         let which = match row.when.nth {
             Some(nth) => format!("{op} number {nth}"),
             None => format!("every {op}"),

@@ -41,12 +41,7 @@ fn row(fault: &schema::Fault, reader: &mut Reader<'_>) -> Checked<Row> {
         .as_ref()
         .map(|op| check::choose(op.get_ref(), Place::scenario(op.span()), "op", &operations));
     let nth = fault.when.nth.as_ref().map(|nth| step::at_least_one(nth, "nth", reader));
-    let when = When { op: op.transpose()?, nth: nth.transpose()? };
-    let then = check::choose(
-        fault.then.get_ref(),
-        Place::scenario(fault.then.span()),
-        "then",
-        &[("hold", Then::Hold)],
-    )?;
-    Ok(Row { name, when, then })
+    let when = When { op: op.transpose()?.into(), nth: nth.transpose()?, ..When::default() };
+    check::choose(fault.then.get_ref(), Place::scenario(fault.then.span()), "then", &[("hold", ())])?;
+    Ok(Row { name, when, then: Then::HOLD })
 }

@@ -238,7 +238,7 @@ fn every_key_arrives_in_the_plan() {
     assert_eq!(made.filesystem.mkfs, ["--nodesize", "32k"]);
     assert_eq!(made.filesystem.mount, ["compress=zstd:1"]);
     assert_eq!(made.prepare.data_free, None);
-    assert_eq!(serde_json::to_string(&made.device.faults[0].when).unwrap(), r#"{"op":"flush","nth":2}"#);
+    assert_eq!(serde_json::to_string(&made.device.faults[0].when).unwrap(), r#"{"op":["flush"],"nth":2}"#);
     assert_eq!(made.phases[0].name, "the first of 2");
     assert_eq!((made.phases[0].times, made.phases[0].until), (4, None));
     assert_eq!(made.phases[0].steps[0].operation.file(), Some("other/blob"));

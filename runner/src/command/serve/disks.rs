@@ -37,7 +37,7 @@ fn disk(export: &Export, arguments: &Serve) -> Result<Disk, Error> {
         };
         return Err(Error::Usage { what, help });
     };
-    let options = DiskOptions { write_cache: arguments.write_cache };
+    let options = DiskOptions { write_cache: arguments.write_cache, seed: 0 };
     Disk::new_with(size, options).map_err(|error| Error::Usage {
         what: error.to_string(),
         help: "a size is a multiple of 512 bytes, as in --size 1GiB".to_owned(),

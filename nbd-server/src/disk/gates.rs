@@ -1,0 +1,186 @@
+//! What waits at gates, and who lets it go.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use brim_device::fault::{ErrorName, Outcome};
+use brim_device::{Images, Nanos};
+
+use super::submit::Performed;
+use super::{Disk, Held, HeldRequest, Parked, State, later};
+use crate::lock;
+use crate::outbox::Outbox;
+use crate::output::Output;
+
+/// An order to let requests go that wait at a gate, which stays as it is for others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Release {
+    /// Those that go, in this order.
+    pub which: Which,
+    /// They are not done, and answered with this error.
+    pub error: Option<ErrorName>,
+}
+
+/// Requests that wait at a gate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// All of them, in order of arrival.
+    All,
+    /// The first so many, in order of arrival.
+    First(usize),
+    /// Those with these numbers ([`Held::id`]), in this order. Numbers that do not wait there are left out.
+    These(Vec<u64>),
+}
+
+impl Disk {
+    /// The requests that wait at gates, in order of arrival. A request whose connection ends, by `NBD_CMD_DISC` too, is
+    /// dropped without being executed.
+    #[must_use]
+    pub fn held(&self) -> Vec<Held> {
+        let now = self.now();
+        lock(&self.shared.state).held.iter().map(|held| held.describe(now)).collect()
+    }
+
+    /// Waits until at least `count` requests wait at the gate `name`, and answers how many do: fewer when `limit` is
+    /// over first.
+    #[must_use]
+    pub fn wait_held(&self, name: &str, count: usize, limit: Duration) -> usize {
+        let waiting = |state: &State| state.held.iter().filter(|held| held.gate == name).count();
+        let result = self
+            .shared
+            .holding
+            .wait_timeout_while(lock(&self.shared.state), limit, |state| waiting(state) < count);
+        let (state, _timeout) = result.unwrap_or_else(PoisonError::into_inner);
+        waiting(&state)
+    }
+
+    /// Opens the gate `name` for good: executes what waits there, in order of arrival, and has the replies sent by the
+    /// connections that own them. When this returns, the requests are done, but for those that another row delays still;
+    /// answers how many. Also a gate that holds nothing yet is open from here on. Zero when there is no such gate.
+    #[must_use = "how many were released says whether the gate had caught anything"]
+    pub fn open_gate(&self, name: &str) -> usize {
+        let mut state = lock(&self.shared.state);
+        state.faults.open(name);
+        let released = state.release(self.now(), |held| held.gate == name, None);
+        drop(state);
+        deliver(released)
+    }
+
+    /// Closes the gate `name` again; false when there is none.
+    #[must_use = "without a gate of that name nothing is held"]
+    pub fn close_gate(&self, name: &str) -> bool {
+        lock(&self.shared.state).faults.close(name)
+    }
+
+    /// Opens all gates there are, as [`Disk::open_gate`].
+    #[must_use = "how many were released says whether a gate had caught anything"]
+    pub fn open_all_gates(&self) -> usize {
+        let mut state = lock(&self.shared.state);
+        state.faults.open_all();
+        let released = state.release(self.now(), |_| true, None);
+        drop(state);
+        deliver(released)
+    }
+
+    /// Lets requests go that wait at the gate `name`, which holds others as before. As with [`Disk::open_gate`] they are
+    /// done when this returns; answers how many.
+    #[must_use = "how many were released says whether the gate had caught anything"]
+    pub fn release(&self, name: &str, release: &Release) -> usize {
+        let mut state = lock(&self.shared.state);
+        let now = self.now();
+        let released = match &release.which {
+            Which::All => state.release(now, |held| held.gate == name, release.error),
+            Which::First(count) => {
+                let mut left = *count;
+                let take = |held: &HeldRequest| {
+                    let taken = held.gate == name && left > 0;
+                    left -= usize::from(taken);
+                    taken
+                };
+                state.release(now, take, release.error)
+            }
+            Which::These(ids) => {
+                let one = |id: &u64| {
+                    state.release(now, |held| held.gate == name && held.parked.arrival == *id, release.error)
+                };
+                ids.iter().flat_map(one).collect()
+            }
+        };
+        drop(state);
+        deliver(released)
+    }
+
+    /// A held request has waited for as long as its gate may hold it: if it waits still, the gate opens for good.
+    pub(crate) fn overdue(&self, arrival: u64) {
+        let mut state = lock(&self.shared.state);
+        let Some(held) = state.held.iter().find(|held| held.parked.arrival == arrival) else {
+            return;
+        };
+        let name = held.gate.clone();
+        state.faults.open_overdue(&name);
+        let released = state.release(self.now(), |held| held.gate == name, None);
+        drop(state);
+        let _count = deliver(released);
+    }
+}
+
+/// A held request that was let go.
+pub(super) struct Released {
+    owner: Arc<Outbox>,
+    what: What,
+}
+
+enum What {
+    /// It was executed and is to be answered.
+    Done { output: Output, freed: Option<Images> },
+    /// It waits for its time now.
+    Delayed(Parked),
+    /// Another gate has it.
+    HeldAgain,
+}
+
+/// Hands the replies to their connections, after the lock is given back: they may be long.
+pub(super) fn deliver(released: Vec<Released>) -> usize {
+    let count = released.iter().filter(|released| !matches!(released.what, What::HeldAgain)).count();
+    for Released { owner, what } in released {
+        match what {
+            What::Done { mut output, freed } => {
+                owner.post(&output.take());
+                later::let_go(freed);
+            }
+            What::Delayed(parked) => owner.delay(parked),
+            What::HeldAgain => {}
+        }
+    }
+    count
+}
+
+impl State {
+    /// Lets the held requests go that `which` picks: executes them, or refuses them with an error.
+    pub(super) fn release(
+        &mut self,
+        now: Nanos,
+        mut which: impl FnMut(&HeldRequest) -> bool,
+        error: Option<ErrorName>,
+    ) -> Vec<Released> {
+        let picked: Vec<HeldRequest> = self.held.extract_if(.., |held| which(held)).collect();
+        picked.into_iter().map(|held| self.let_go(now, held, error)).collect()
+    }
+
+    fn let_go(&mut self, now: Nanos, held: HeldRequest, error: Option<ErrorName>) -> Released {
+        let HeldRequest { owner, mut parked, .. } = held;
+        if let Some(error) = error {
+            parked.outcome = Some(Outcome::Error(error));
+        }
+        if parked.due() > now {
+            self.delayed.insert(parked.arrival);
+            return Released { owner, what: What::Delayed(parked) };
+        }
+        let mut output = Output::default();
+        let what = match self.perform(now, &parked.incoming(), parked.outcome, &owner, &mut output) {
+            Performed::Held => What::HeldAgain,
+            Performed::Done { freed, .. } => What::Done { output, freed },
+        };
+        Released { owner, what }
+    }
+}

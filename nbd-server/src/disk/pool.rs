@@ -1,0 +1,103 @@
+//! A thin pool that runs dry: a limit on what the blocks of a disk take.
+
+use std::ops::ControlFlow;
+
+use brim_device::fault::{ErrorName, Op, Request};
+use brim_device::{BLOCK, Bytes, Images, Nanos};
+use serde::{Deserialize, Serialize};
+
+use super::gates::deliver;
+use super::{Disk, Incoming, State};
+use crate::lock;
+
+/// The gate at which requests wait for space.
+pub(super) const GATE: &str = "pool";
+
+/// How much space there is behind a disk, as behind a thin volume: less than its size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pool {
+    /// Blocks of 4 KiB take up to so many bytes in all. Those that are trimmed are free again.
+    pub limit: Bytes,
+    /// What becomes of a request that needs more.
+    pub when_full: WhenFull,
+}
+
+/// What becomes of a request that needs more space than there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WhenFull {
+    /// It is not done, and answered with `ENOSPC`.
+    Error,
+    /// It is held, by the gate named `pool`, until there is space: by a larger limit, or by a trim.
+    Hold,
+}
+
+impl Disk {
+    /// Gives the disk another pool, or none: then its blocks may take all of its size. Requests that wait for space are done as
+    /// far as there is space for them; answers how many.
+    #[must_use = "how many were released says whether any had waited for space"]
+    pub fn set_pool(&self, pool: Option<Pool>) -> usize {
+        let mut state = lock(&self.shared.state);
+        state.pool = pool;
+        let released = state.release_for_space(self.now());
+        drop(state);
+        deliver(released)
+    }
+
+    /// How much space there is behind the disk; `None` for all of its size.
+    #[must_use]
+    pub fn pool(&self) -> Option<Pool> {
+        lock(&self.shared.state).pool
+    }
+}
+
+impl State {
+    /// What becomes of a request for which there is not enough space; `None` when there is.
+    pub(super) fn lacks_space(&self, incoming: &Incoming<'_>) -> Option<WhenFull> {
+        let pool = self.pool?;
+        let Request { op, offset, len, .. } = incoming.request;
+        let takes = op == Op::Write || op == Op::Zeroes && super::execute::keeps_blocks(incoming);
+        let more = if takes { new_blocks(&self.images, offset, len) } else { Bytes::ZERO };
+        let after = self.images.cached().allocated().checked_add(more);
+        (more > Bytes::ZERO && after.is_none_or(|after| after > pool.limit)).then_some(pool.when_full)
+    }
+
+    /// Does what waits for space, in order of arrival and up to the first for which there is none.
+    pub(super) fn release_for_space(&mut self, now: Nanos) -> Vec<super::gates::Released> {
+        let mut released = Vec::new();
+        while let Some(first) = self.held.iter().find(|held| held.gate == GATE) {
+            if self.lacks_space(&first.parked.incoming()) == Some(WhenFull::Hold) {
+                break;
+            }
+            let arrival = first.parked.arrival;
+            released.extend(self.release(now, |held| held.parked.arrival == arrival, None));
+        }
+        released
+    }
+
+    /// The error of a pool that is full.
+    pub(super) const FULL: ErrorName = ErrorName::Enospc;
+}
+
+/// How much the blocks take that a range touches and that are not there.
+fn new_blocks(images: &Images, offset: Bytes, len: Bytes) -> Bytes {
+    if len == Bytes::ZERO {
+        return Bytes::ZERO;
+    }
+    let start = offset.0 - offset.0 % BLOCK.0;
+    let end = offset.0.saturating_add(len.0).div_ceil(BLOCK.0) * BLOCK.0;
+    let size = images.cached().size();
+    let (mut at, mut more) = (start, 0);
+    let range = Bytes(end.min(size.0).saturating_sub(start));
+    // A range that ends past the disk takes nothing: it is refused.
+    let _past_end = images.cached().extents(Bytes(start), range, |allocated, part| {
+        let next = at + part.0;
+        if !allocated {
+            more += next.div_ceil(BLOCK.0) * BLOCK.0 - at;
+        }
+        at = next;
+        ControlFlow::Continue(())
+    });
+    Bytes(more)
+}
