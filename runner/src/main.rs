@@ -12,6 +12,7 @@ mod error;
 mod executor;
 mod interrupt;
 mod output;
+mod profile;
 mod rig;
 
 use std::os::fd::AsFd;

@@ -1,22 +1,50 @@
 //! The rows of the disk's fault table.
 
-use std::collections::BTreeMap;
+mod then;
 
-use brim_device::fault::{Op, Row, Then, When};
+use std::collections::{BTreeMap, BTreeSet};
+
+use brim_device::fault::{FaultTable, Op, Row, Sizes, When};
+use brim_device::{ByteRange, Bytes, Ratio};
+use toml::Spanned;
 
 use crate::check;
 use crate::error::{Checked, Objection};
-use crate::read::Reader;
-use crate::schema;
+use crate::quantity::Dimension;
+use crate::read::{Found, Reader};
+use crate::schema::{self, fault as keys};
 use crate::step;
+use crate::suggest;
 use crate::written::Place;
 
+/// What may be named as a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Regions {
+    /// Those of a mounted filesystem.
+    Filesystem,
+    /// Any name: whoever runs the disk defines them.
+    Any,
+}
+
+/// Regions of a filesystem that have a name of their own.
+const REGIONS: [&str; 5] = ["superblock", "data", "metadata", "system", "log-tree"];
+
+/// Regions of a filesystem that are about a file: the word before the path.
+const FILE_REGIONS: [&str; 2] = ["file:", "block-group-of:"];
+
 /// All rows of a scenario, in order.
-pub(crate) fn rows(faults: &[schema::Table<schema::Fault>], reader: &mut Reader<'_>) -> Checked<Vec<Row>> {
+pub(crate) fn rows(
+    faults: &[schema::Table<schema::Fault>],
+    regions: Regions,
+    files: &dyn Fn(&str) -> Result<String, String>,
+    reader: &mut Reader<'_>,
+) -> Checked<Vec<Row>> {
     let mut seen: BTreeMap<String, Place> = BTreeMap::new();
+    // A table of their own knows whether the rows can work together.
+    let mut table = FaultTable::new();
     let mut rows = Vec::new();
     for fault in faults {
-        let row = row(fault, reader)?;
+        let row = row(fault, regions, files, reader)?;
         let place = Place::scenario(fault.name.span());
         if let Some(first) = seen.insert(row.name.clone(), place.clone()) {
             return Err(Objection::new(
@@ -27,21 +55,123 @@ pub(crate) fn rows(faults: &[schema::Table<schema::Fault>], reader: &mut Reader<
             .also(first, "the first one")
             .help("give each its own name: gates are opened and hits are reported by name"));
         }
+        if let Some(region) = &row.when.region {
+            table.set_region(region, Vec::new());
+        }
+        table.add(row.clone()).map_err(|error| {
+            Objection::new(place, error.to_string(), "this fault").help(
+                "docs/faults.md says which operations each `then` can act on, and what each key of `when` is",
+            )
+        })?;
         rows.push(row);
     }
     Ok(rows)
 }
 
-fn row(fault: &schema::Fault, reader: &mut Reader<'_>) -> Checked<Row> {
+fn row(
+    fault: &schema::Fault,
+    regions: Regions,
+    files: &dyn Fn(&str) -> Result<String, String>,
+    reader: &mut Reader<'_>,
+) -> Checked<Row> {
     let name = check::fixed(&fault.name, "name")?;
+    let when = when(&fault.when, regions, reader)?;
+    let then = then::then(&fault.then, files, reader)?;
+    Ok(Row { name, when, then })
+}
+
+fn when(given: &keys::When, regions: Regions, reader: &mut Reader<'_>) -> Checked<When> {
     let operations = Op::ALL.map(|op| (op.name(), op));
-    let op = fault
-        .when
-        .op
-        .as_ref()
-        .map(|op| check::choose(op.get_ref(), Place::scenario(op.span()), "op", &operations));
-    let nth = fault.when.nth.as_ref().map(|nth| step::at_least_one(nth, "nth", reader));
-    let when = When { op: op.transpose()?.into(), nth: nth.transpose()?, ..When::default() };
-    check::choose(fault.then.get_ref(), Place::scenario(fault.then.span()), "then", &[("hold", ())])?;
-    Ok(Row { name, when, then: Then::HOLD })
+    let named =
+        |op: &schema::Text| check::choose(op.get_ref(), Place::scenario(op.span()), "op", &operations);
+    let mut count = |field: &Option<Spanned<schema::Scalar>>, key: &str| {
+        field.as_ref().map(|field| step::at_least_one(field, key, reader)).transpose()
+    };
+    let (nth, every, times) =
+        (count(&given.nth, "nth")?, count(&given.every, "every")?, count(&given.times, "times")?);
+    let range = given.range.as_ref().map(|range| {
+        let offset = size(&range.get_ref().offset, "offset", reader)?;
+        let length = size(&range.get_ref().length, "length", reader)?;
+        Ok(ByteRange { offset, length })
+    });
+    let range = range.transpose()?;
+    let sizes = given.size.as_ref().map(|sizes| {
+        let mut one = |field: &Option<Spanned<schema::Formula>>, key: &str| {
+            field.as_ref().map(|field| size(field, key, reader)).transpose()
+        };
+        Ok(Sizes { min: one(&sizes.min, "min")?, max: one(&sizes.max, "max")? })
+    });
+    let size = sizes.transpose()?;
+    let probability =
+        given.probability.as_ref().map(|number| ratio(number, "probability", reader)).transpose()?;
+    Ok(When {
+        op: given.op.0.iter().map(named).collect::<Checked<BTreeSet<Op>>>()?.into_iter().collect(),
+        fua: given.fua,
+        range,
+        region: given.region.as_ref().map(|name| region(name, regions, reader)).transpose()?,
+        size,
+        while_gate: given.while_gate.as_ref().map(|gate| check::fixed(gate, "while_gate")).transpose()?,
+        nth,
+        every,
+        between: given.between.as_ref().map(|between| pair(between, reader)).transpose()?,
+        probability,
+        times: at_most(times, given.once.as_ref())?,
+    })
+}
+
+/// How often a row fires at most, of the two ways to say it.
+fn at_most(times: Option<u64>, once: Option<&Spanned<bool>>) -> Checked<Option<u64>> {
+    match (times, once) {
+        (Some(_), Some(once)) => Err(Objection::new(
+            Place::scenario(once.span()),
+            "`once` and `times` both say how often it fires",
+            "one of the two",
+        )
+        .help("`once = true` is `times = 1`")),
+        (None, Some(once)) if *once.get_ref() => Ok(Some(1)),
+        (times, _) => Ok(times),
+    }
+}
+
+fn pair(between: &Spanned<Vec<Spanned<schema::Scalar>>>, reader: &mut Reader<'_>) -> Checked<(u64, u64)> {
+    let [first, last] = between.get_ref().as_slice() else {
+        return Err(Objection::new(
+            Place::scenario(between.span()),
+            "`between` is not a pair",
+            "two numbers belong here",
+        )
+        .help("write the first match and the last one: `between = [5, 9]`"));
+    };
+    Ok((step::at_least_one(first, "between", reader)?, step::at_least_one(last, "between", reader)?))
+}
+
+fn region(field: &schema::Text, regions: Regions, reader: &mut Reader<'_>) -> Checked<String> {
+    let Found { value, place } = reader.text(field)?;
+    let of_file =
+        FILE_REGIONS.iter().any(|kind| value.strip_prefix(kind).is_some_and(|path| !path.is_empty()));
+    if regions == Regions::Any && !value.is_empty() || REGIONS.contains(&value.as_str()) || of_file {
+        return Ok(value);
+    }
+    let names: Vec<&str> = REGIONS.into_iter().chain(["file:PATH", "block-group-of:PATH"]).collect();
+    Err(Objection::new(place, format!("`{value}` is not a region of a filesystem"), "unknown region")
+        .help(suggest::help(&value, &names, "possible here")))
+}
+
+/// A size of `key`.
+fn size(field: &Spanned<schema::Formula>, key: &str, reader: &mut Reader<'_>) -> Checked<Bytes> {
+    reader.constant(field, Dimension::Size, key).map(|found| Bytes(found.value))
+}
+
+/// A number of `key` that need not be whole.
+fn ratio(field: &Spanned<keys::Number>, key: &str, reader: &mut Reader<'_>) -> Checked<Ratio> {
+    let Found { value, place } = reader.string(field)?;
+    let (number, unit) = match value.strip_suffix('%') {
+        Some(number) => (number.trim_end(), 100.0),
+        None => (value.as_str(), 1.0),
+    };
+    let ratio = number.parse().ok().and_then(|number: f64| Ratio::from_f64(number / unit));
+    ratio.ok_or_else(|| {
+        Objection::new(place, format!("`{key}` is `{value}`"), "not a number from 0 on")
+            .help("write a number such as `0.25`, or a string such as \"25 %\"")
+    })
 }

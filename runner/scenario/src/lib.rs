@@ -10,6 +10,7 @@ mod formula;
 mod known;
 mod params;
 mod plan;
+mod profile;
 mod quantity;
 mod read;
 mod scenario;
@@ -23,6 +24,7 @@ mod token;
 mod written;
 
 pub use error::ScenarioError;
+pub use profile::{Files, Profile, faults};
 pub use scenario::{Scenario, Settings};
 pub use size::size;
 

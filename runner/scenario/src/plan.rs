@@ -1,5 +1,6 @@
 //! A plan from a scenario file and the value of every parameter.
 
+use brim_device::fault::Row;
 use brim_trial::plan::{Device, Filesystem, Phase, Prepare};
 use brim_trial::{BLOCK, Bytes, FilesystemKind, Nanos, Plan};
 
@@ -23,7 +24,7 @@ pub(crate) fn plan(
     values: &Values,
     reader: &mut Reader<'_>,
 ) -> Checked<Plan> {
-    let device = Device { size: device_size(file, reader)?, faults: fault::rows(&file.faults, reader)? };
+    let device = Device { size: device_size(file, reader)?, faults: faults(file, reader)? };
     let phases: Vec<Phase> =
         file.phases.iter().map(|phase| step::phase(phase, reader)).collect::<Checked<_>>()?;
     let conditions = file.reproduced.get_ref().iter().map(|entry| step::condition(entry, &phases, reader));
@@ -52,6 +53,11 @@ pub(crate) fn plan(
         known: Vec::new(),
         step_limit: step_limit(file, reader)?,
     })
+}
+
+fn faults(file: &File, reader: &mut Reader<'_>) -> Checked<Vec<Row>> {
+    let files = |_: &str| Err("a scenario stands alone; a device profile can name files".to_owned());
+    fault::rows(&file.faults, fault::Regions::Filesystem, &files, reader)
 }
 
 fn device_size(file: &File, reader: &mut Reader<'_>) -> Checked<Bytes> {

@@ -77,6 +77,11 @@ impl<'a> Reader<'a> {
 
     /// A string with its parameters filled in.
     pub(crate) fn text(&mut self, field: &Text) -> Checked<Found<String>> {
+        self.string(field)
+    }
+
+    /// As [`Reader::text`], of whatever is text in the end.
+    pub(crate) fn string<T: AsRef<str>>(&mut self, field: &Spanned<T>) -> Checked<Found<String>> {
         let written = Written::scenario(field, self.document);
         let mut value = String::new();
         let mut names = Vec::new();

@@ -1,5 +1,7 @@
 //! The keys of a scenario file, as they are written. What the values mean is checked elsewhere.
 
+pub(crate) mod fault;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
@@ -9,6 +11,8 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use toml::Spanned;
+
+pub(crate) use fault::Fault;
 
 /// A string, and where it stands.
 pub(crate) type Text = Spanned<String>;
@@ -75,21 +79,6 @@ pub(crate) struct Fill {
 pub(crate) struct Override {
     pub(crate) filesystem: Text,
     pub(crate) params: ParamTable,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Fault {
-    pub(crate) name: Text,
-    pub(crate) when: Table<When>,
-    pub(crate) then: Text,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct When {
-    pub(crate) op: Option<Text>,
-    pub(crate) nth: Option<Spanned<Scalar>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -192,11 +181,13 @@ pub(crate) trait Shape {
 
 macro_rules! shapes {
     ($($table:ty => $shape:literal,)*) => {
-        $(impl Shape for $table {
+        $(impl $crate::schema::Shape for $table {
             const SHAPE: &str = $shape;
         })*
     };
 }
+
+pub(crate) use shapes;
 
 shapes! {
     Device => "a table such as `{ size = \"128 MiB\" }`",
@@ -204,8 +195,6 @@ shapes! {
     Prepare => "a table such as `{ fill = { data_free = \"66 blocks\" } }`",
     Fill => "a table such as `{ data_free = \"66 blocks\" }`",
     Override => "a table such as `{ filesystem = \"xfs\", params = { … } }`",
-    Fault => "a table with `name`, `when` and `then`",
-    When => "a table such as `{ op = \"write\", nth = 1 }`",
     Phase => "a table with `name` and `step`",
     Step => "a table such as `{ do.fsync = { file = \"blob\" } }`",
     Fallocate => "a table with `file`, `offset` and `length`",

@@ -14,9 +14,20 @@ use crate::written::Place;
 
 /// Reads the keys of a scenario file.
 pub(crate) fn file(text: &str) -> Checked<File> {
+    versioned(text)
+}
+
+/// Reads the keys of a file that says which version of the language it is in.
+pub(crate) fn versioned<'a, T: Deserialize<'a>>(text: &'a str) -> Checked<T> {
     let table = DeTable::parse(text).map_err(|error| not_toml(&error, text))?;
     check_schema(table.get_ref(), text)?;
-    File::deserialize(Deserializer::from(table)).map_err(|error| not_a_scenario(&error, text))
+    T::deserialize(Deserializer::from(table)).map_err(|error| not_a_scenario(&error, text))
+}
+
+/// Reads the keys of text that is in the language of this brim.
+pub(crate) fn unversioned<'a, T: Deserialize<'a>>(text: &'a str) -> Checked<T> {
+    let table = DeTable::parse(text).map_err(|error| not_toml(&error, text))?;
+    T::deserialize(Deserializer::from(table)).map_err(|error| not_a_scenario(&error, text))
 }
 
 /// The language's version comes first: with another one, no other message is worth reading.
@@ -167,7 +178,7 @@ fn wrong_header(place: &Place, found: &str, wanted: &str, text: &str) -> Option<
 fn missing(key: &str, table: Range<usize>, text: &str) -> Objection {
     let top = table.start == 0;
     let (place, whose) =
-        if top { (visible(0..0, text), "this scenario") } else { (visible(table, text), "this table") };
+        if top { (visible(0..0, text), "this file") } else { (visible(table, text), "this table") };
     let help = match key {
         "schema" => "begin with the line `schema = 1`",
         "name" => "add `name = \"…\"`",

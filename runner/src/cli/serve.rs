@@ -19,6 +19,9 @@ pub(crate) struct Serve {
     /// Listen on TCP
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) listen: Option<SocketAddr>,
+    /// What kind of disk it is: a profile by its name, or a file as in configs/devices/. Options given here go before it
+    #[arg(long, value_name = "PROFILE")]
+    pub(crate) config: Option<String>,
     /// The exact size of a disk, a multiple of 512 bytes: 1GiB, or a count of bytes
     #[arg(long, value_parser = disk_size)]
     pub(crate) size: Option<Bytes>,

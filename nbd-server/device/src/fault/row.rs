@@ -429,6 +429,12 @@ impl Row {
         if self.when.size.is_some_and(|Sizes { min, max }| max.is_some_and(|max| Some(max) < min)) {
             return never("the smallest size is above the largest");
         }
+        let only_flushes = !self.when.op.is_any() && self.when.op.named().iter().all(|op| *op == Op::Flush);
+        if only_flushes
+            && (self.when.range.is_some() || self.when.region.is_some() || self.when.size.is_some())
+        {
+            return never("a flush has no place and no size");
+        }
         let acts_on = self.then.acts_on();
         // A row without operations is about those that it can act on.
         let about = self.when.op.named();

@@ -1,9 +1,11 @@
 //! What is served: a disk for each export, and TLS before them.
 
+use brim_scenario::Profile;
 use nbd_server::{Disk, DiskOptions, ExportError, ExportOptions, Server, Tls, TlsError, TlsOptions};
 
 use crate::cli::{BlockSizePolicy, Export, Serve, TlsMode};
 use crate::error::Error;
+use crate::profile;
 
 /// A server with all exports that were asked for, and the names of them in order.
 pub(super) fn server(arguments: &Serve) -> Result<(Server, Vec<String>), Error> {
@@ -11,9 +13,10 @@ pub(super) fn server(arguments: &Serve) -> Result<(Server, Vec<String>), Error> 
         Some(tls) => Server::with_tls(tls),
         None => Server::new(),
     };
+    let profile = arguments.config.as_deref().map(profile::find).transpose()?;
     let options = ExportOptions {
         read_only: arguments.read_only,
-        rotational: arguments.rotational,
+        rotational: arguments.rotational || profile.as_ref().is_some_and(|profile| profile.rotational),
         block_sizes: arguments.block_size.unwrap_or_default(),
         enforce_block_sizes: arguments.block_size.is_some()
             && arguments.block_size_policy == BlockSizePolicy::Error,
@@ -21,14 +24,14 @@ pub(super) fn server(arguments: &Serve) -> Result<(Server, Vec<String>), Error> 
     let nameless = [Export { name: String::new(), size: None }];
     let exports = if arguments.export.is_empty() { &nameless[..] } else { &arguments.export };
     for export in exports {
-        let disk = disk(export, arguments)?;
+        let disk = disk(export, arguments, profile.as_ref())?;
         server.add_export_with(&export.name, disk, options).map_err(|error| refused(&error))?;
     }
     Ok((server, exports.iter().map(|export| export.name.clone()).collect()))
 }
 
-fn disk(export: &Export, arguments: &Serve) -> Result<Disk, Error> {
-    let Some(size) = export.size.or(arguments.size) else {
+fn disk(export: &Export, arguments: &Serve, profile: Option<&Profile>) -> Result<Disk, Error> {
+    let Some(size) = export.size.or(arguments.size).or(profile.and_then(|profile| profile.size)) else {
         let (what, help) = if arguments.export.is_empty() {
             ("the disk has no size".to_owned(), "give it one, as in --size 1GiB".to_owned())
         } else {
@@ -37,11 +40,18 @@ fn disk(export: &Export, arguments: &Serve) -> Result<Disk, Error> {
         };
         return Err(Error::Usage { what, help });
     };
-    let options = DiskOptions { write_cache: arguments.write_cache, seed: 0 };
-    Disk::new_with(size, options).map_err(|error| Error::Usage {
+    let write_cache = arguments.write_cache || profile.is_some_and(|profile| profile.write_cache);
+    let disk = Disk::new_with(size, DiskOptions { write_cache, seed: 0 }).map_err(|error| Error::Usage {
         what: error.to_string(),
         help: "a size is a multiple of 512 bytes, as in --size 1GiB".to_owned(),
-    })
+    })?;
+    for row in profile.into_iter().flat_map(|profile| &profile.faults) {
+        disk.add_fault(row.clone()).map_err(|error| Error::Usage {
+            what: error.to_string(),
+            help: "a region has to be defined before a fault is about it, which no profile can do".to_owned(),
+        })?;
+    }
+    Ok(disk)
 }
 
 fn refused(error: &ExportError) -> Error {
