@@ -10,6 +10,7 @@ mod connection;
 mod disk;
 mod export;
 mod listener;
+mod log_file;
 mod outbox;
 mod output;
 mod payload;
@@ -23,6 +24,7 @@ pub use disk::{
 };
 pub use export::{ExportError, ExportOptions};
 pub use listener::{ListenError, Listener};
+pub use log_file::LogFile;
 pub use nbd_wire::{BlockSizes, BlockSizesError};
 pub use server::Server;
 pub use socket::Socket;

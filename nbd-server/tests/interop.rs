@@ -7,6 +7,8 @@
 
 #[path = "common/certificates.rs"]
 mod certificates;
+#[path = "interop/log.rs"]
+mod log;
 #[path = "interop/sizes.rs"]
 mod sizes;
 #[path = "interop/sparse.rs"]
@@ -100,6 +102,14 @@ fn main() -> ExitCode {
             let name = format!("{tool}::{what}::{family_name}");
             trials.push(trial(tool, name, Box::new(move || check(&tls::Secured::new(family)))));
         }
+    }
+    for (tool, what, check) in log::CHECKS {
+        trials.push(trial(tool, format!("{tool}::{what}"), Box::new(check)));
+    }
+    for (tool, what, check) in log::UNPACKAGED {
+        let trial = Trial::test(format!("{tool}::{what}"), check);
+        let is_there = installed(tool);
+        trials.push(trial.with_kind(format!("needs {tool}")).with_ignored_flag(!is_there));
     }
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod log;
 mod serve;
 
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use brim_trial::{Bytes, FilesystemKind};
 use clap::{Args, Parser, Subcommand};
 
 use crate::rig::RigName;
+pub(crate) use log::{Log, Replay};
 pub(crate) use serve::{BlockSizePolicy, Export, Serve, TlsMode};
 
 /// Fills a filesystem to the brim, holds the disk still, and shows what breaks.
@@ -28,6 +30,9 @@ pub(crate) enum Command {
     Shell(Brim),
     /// Serve empty disks of exact size by NBD
     Serve(Serve),
+    /// Show what a write log has, or replay it
+    #[command(subcommand)]
+    Log(Log),
     /// Check scenario files without running them
     Check {
         /// Scenario files, or names from the catalogue

@@ -3,5 +3,6 @@
 pub(crate) mod catalogue;
 pub(crate) mod doctor;
 pub(crate) mod exec;
+pub(crate) mod log;
 pub(crate) mod run;
 pub(crate) mod serve;

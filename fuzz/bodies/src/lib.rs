@@ -10,6 +10,7 @@ mod answer;
 mod client;
 mod handshake;
 mod input;
+mod log;
 mod options;
 mod scenario;
 mod server;
@@ -20,6 +21,7 @@ mod transmission;
 pub use answer::answer;
 pub use client::client;
 pub use handshake::{client_handshake, client_replies, server_handshake, server_options};
+pub use log::log;
 pub use scenario::scenario;
 pub use server::server;
 pub use store::store;
@@ -30,13 +32,14 @@ pub use transmission::{extended_request, reply, request, simple_reply, status_qu
 pub type Body = fn(&[u8]);
 
 /// Every target by the name of its binary and of its corpus.
-pub const TARGETS: [(&str, Body); 16] = [
+pub const TARGETS: [(&str, Body); 17] = [
     ("answer", answer),
     ("client", client),
     ("client_handshake", client_handshake),
     ("client_replies", client_replies),
     ("client_tls", client_tls),
     ("extended_request", extended_request),
+    ("log", log),
     ("reply", reply),
     ("request", request),
     ("scenario", scenario),

@@ -114,6 +114,7 @@ targets! {
     client_replies: 2000,
     client_tls: 2000,
     extended_request: 2000,
+    log: 2000,
     reply: 2000,
     request: 2000,
     scenario: 500,
