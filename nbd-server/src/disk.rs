@@ -7,6 +7,7 @@ mod faults;
 mod gates;
 mod held;
 mod later;
+mod log;
 mod parked;
 mod pool;
 mod stats;
@@ -28,6 +29,7 @@ pub use faults::{Fault, LatenessSummary};
 pub use gates::{Release, Which};
 pub use held::Held;
 use held::HeldRequest;
+use log::Log;
 pub(crate) use parked::Parked;
 pub use pool::{Pool, WhenFull};
 pub use stats::{Count, Stats};
@@ -65,6 +67,7 @@ struct State {
     unflushed: Bytes,
     pool: Option<Pool>,
     snapshots: BTreeMap<String, Images>,
+    log: Option<Log>,
 }
 
 /// What a disk has beside its content.
@@ -177,6 +180,7 @@ impl Disk {
             unflushed: Bytes::ZERO,
             pool: None,
             snapshots: BTreeMap::new(),
+            log: None,
         };
         let (holding, settled) = (Condvar::new(), Condvar::new());
         Self {

@@ -7,9 +7,13 @@ use brim_device::Nanos;
 
 use crate::disk::{Parked, Watch};
 
-/// The longest that the kernel is expected to wake a thread late by as a matter of course. For so long at most a thread that
-/// is early spins.
-const LEAD_MAX: Nanos = Nanos(60_000);
+/// The longest that the kernel is expected to wake a thread late by as a matter of course.
+const LEAD_MAX: Nanos = Nanos(500_000);
+
+/// A thread that is early spins for so long at most, or for this part of the time that it slept: a processor that has slept
+/// for long takes longer to wake.
+const SPIN_MAX: Nanos = Nanos(60_000);
+const SPIN_PART: u64 = 32;
 
 /// What is due.
 #[derive(Debug)]
@@ -55,6 +59,8 @@ pub(super) struct Timers {
     count: u64,
     /// How late the kernel lately woke this thread, in the middle: so much earlier it is asked to.
     lead: Nanos,
+    /// What is due within this is waited for awake: the lead that the last sleep was cut by.
+    near: Nanos,
 }
 
 impl Timers {
@@ -88,8 +94,15 @@ impl Timers {
     }
 
     /// How long the thread may sleep before the next one is due; `None` for as long as it likes.
-    pub(super) fn sleep(&self, now: Nanos) -> Option<Nanos> {
-        self.next().map(|next| Nanos(next.0.saturating_sub(now.0).saturating_sub(self.lead.0)))
+    pub(super) fn sleep(&mut self, now: Nanos) -> Option<Nanos> {
+        let until = self.next()?.0.saturating_sub(now.0);
+        self.near = self.spin(until);
+        Some(Nanos(until.saturating_sub(self.near.0)))
+    }
+
+    /// How long the thread is to be awake ahead of what is due in so many nanoseconds.
+    fn spin(&self, until: u64) -> Nanos {
+        self.lead.min(SPIN_MAX.max(Nanos(until / SPIN_PART)))
     }
 
     /// The kernel was to wake the thread at a moment, and it is now.
@@ -103,7 +116,7 @@ impl Timers {
 
     /// Whether the next one is due so soon that sleeping would miss it.
     pub(super) fn is_near(&self, now: Nanos) -> bool {
-        self.next().is_some_and(|next| next > now && next.0 - now.0 <= self.lead.0)
+        self.next().is_some_and(|next| next > now && next.0 - now.0 <= self.near.0)
     }
 
     /// The numbers of the requests that wait here.

@@ -40,14 +40,22 @@ impl Disk {
     /// a disk that really lost its power would never answer them.
     #[must_use = "a cut that lost nothing has tested nothing"]
     pub fn power_cut(&self) -> Bytes {
-        lock(&self.shared.state).images.power_cut()
+        let mut state = lock(&self.shared.state);
+        let before = state.images.cached().fork();
+        let lost = state.images.power_cut();
+        state.log_difference(&before);
+        lost
     }
 
     /// As [`Disk::power_cut`], but of what was not durable some sectors survive, drawn from `seed`. Without a write cache
     /// nothing is lost.
     #[must_use = "a cut that lost nothing has tested nothing"]
     pub fn power_cut_partly(&self, survival: Survival, seed: u64) -> Cut {
-        lock(&self.shared.state).images.power_cut_partly(survival, seed)
+        let mut state = lock(&self.shared.state);
+        let before = state.images.cached().fork();
+        let cut = state.images.power_cut_partly(survival, seed);
+        state.log_difference(&before);
+        cut
     }
 
     /// Keeps the content of this moment under a name, in constant time; with a write cache, also what of it is durable. What
@@ -69,6 +77,7 @@ impl Disk {
             return false;
         };
         let before = std::mem::replace(&mut state.images, images);
+        state.log_difference(before.cached());
         drop(state);
         later::let_go(Some(before));
         true
@@ -112,7 +121,11 @@ impl Disk {
     ///
     /// As for [`Disk::new`]; nothing changes then.
     pub fn resize(&self, size: Bytes) -> Result<(), SizeError> {
-        lock(&self.shared.state).images.resize(size)
+        let mut state = lock(&self.shared.state);
+        let before = state.images.cached().fork();
+        state.images.resize(size)?;
+        state.log_difference(&before);
+        Ok(())
     }
 
     /// The memory that the blocks of this disk take, those it shares with forks included. With a write cache, blocks that

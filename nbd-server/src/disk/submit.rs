@@ -80,7 +80,7 @@ impl Disk {
                 return submitted;
             }
             outcome = decision.outcome.map(|(_, outcome)| outcome);
-        } else if state.pool.is_none() {
+        } else if state.pool.is_none() && state.log.is_none() {
             let freed = state.execute(incoming, output);
             drop(state);
             later::let_go(freed);
@@ -200,7 +200,10 @@ impl State {
             None | Some(Outcome::Disconnect) => {
                 end = outcome.map(|_| End::Soft);
                 match self.lacks_space(incoming) {
-                    None => freed = self.execute(incoming, output),
+                    None => {
+                        freed = self.execute(incoming, output);
+                        self.log_done(incoming, None);
+                    }
                     Some(WhenFull::Error) => {
                         let why = "the pool behind the disk has no space left";
                         execute::fault_error(incoming, Self::FULL, why, output);
@@ -214,7 +217,10 @@ impl State {
                 }
             }
             Some(Outcome::Close) => end = Some(End::Hard),
-            Some(outcome) => execute::instead(&mut self.images, incoming, outcome, output),
+            Some(outcome) => {
+                execute::instead(&mut self.images, incoming, outcome, output);
+                self.log_done(incoming, Some(outcome));
+            }
         }
         Performed::Done { freed, end }
     }

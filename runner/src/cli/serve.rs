@@ -38,6 +38,9 @@ pub(crate) struct Serve {
     /// Give every disk a volatile write cache: only a flush or FUA makes what is written durable
     #[arg(long)]
     pub(crate) write_cache: bool,
+    /// Write what changes the disk to a new file, in the format of dm-log-writes: see brim log. For one export
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log: Option<PathBuf>,
     /// Tell clients to keep to these block sizes, the last of which is the longest payload: 512, 4KiB,64KiB,1MiB
     #[arg(long, value_name = "MIN[,PREFERRED[,MAX]]", value_parser = block_sizes)]
     pub(crate) block_size: Option<BlockSizes>,

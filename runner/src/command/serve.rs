@@ -26,9 +26,10 @@ const LISTEN_FDS_START: i32 = 3;
 pub(crate) fn serve(arguments: &cli::Serve) -> Result<Exit, Error> {
     let interrupt =
         Interrupt::take_over().map_err(|source| Error::Process { what: "take signals over", source })?;
-    let (server, names) = disks::server(arguments)?;
-    let listeners = listen(&server, arguments)?;
-    tell(&listeners, &names, arguments.tls != TlsMode::Off);
+    let disks = disks::server(arguments)?;
+    let server = &disks.server;
+    let listeners = listen(server, arguments)?;
+    tell(&listeners, &disks.names, arguments.tls != TlsMode::Off);
     if arguments.stdio {
         let client = client_on_stdin().map_err(|error| Error::Serve {
             what: error.to_string(),
@@ -41,6 +42,7 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<Exit, Error> {
     }
     drop(listeners);
     server.shutdown();
+    disks.finish()?;
     Ok(Exit::Expected)
 }
 

@@ -26,6 +26,8 @@ pub(crate) fn tests() -> Vec<Test> {
         ("serve_on_tcp", CLIENTS, tcp),
         ("serve_read_only_and_rotational", CLIENTS, read_only_and_rotational),
         ("serve_with_a_write_cache", CLIENTS, write_cache),
+        ("serve_keeps_a_log_that_replays", CLIENTS, log),
+        ("serve_a_profile_of_the_house", CLIENTS, profile),
         ("serve_several_disks_with_block_sizes", CLIENTS, several),
         ("serve_tls_with_the_certificates_of_the_manual", SECURE, tls),
         ("serve_a_client_on_stdin", &[], stdio),
@@ -63,6 +65,57 @@ fn unix() {
     clients(&served.uri, directory.path());
     served.end();
     assert!(!path.exists(), "the socket went away with the server");
+}
+
+/// What QEMU's client writes is in the log, and `brim log replay` makes the same disk of it.
+fn log() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let served = Served::start(&["--unix", &path("socket"), "--log", &path("log")]);
+    let write = [
+        "-f",
+        "raw",
+        &served.uri,
+        "-c",
+        "write -P 7 64k 192k",
+        "-c",
+        "write -z 128k 4k",
+        "-c",
+        "discard 0 64k",
+    ];
+    let written =
+        Command::new("qemu-io").args(write).args(["-c", "write -f -P 9 1M 512", "-c", "flush"]).output();
+    assert!(written.unwrap().status.success());
+    let copied = Command::new("nbdcopy").args([&served.uri, &path("disk")]).status().unwrap();
+    assert!(copied.success());
+    served.end();
+    let replayed =
+        brim(&["log", "replay", &path("log"), "--onto", &path("again"), "--size", "64MiB"]).output();
+    assert!(replayed.unwrap().status.success());
+    assert!(std::fs::read(path("disk")).unwrap() == std::fs::read(path("again")).unwrap());
+    let taken = brim(&["serve", "--size", "1MiB", "--unix", &path("socket"), "--log", &path("log")])
+        .output()
+        .unwrap();
+    assert_eq!(taken.status.code(), Some(2));
+}
+
+/// The profile's size and cache are what a client sees.
+fn profile() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let mut child = brim(&["serve", "--config", "sd-card-a1", "--unix", path.to_str().unwrap()])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut uri = String::new();
+    BufReader::new(child.stderr.as_mut().unwrap()).read_line(&mut uri).unwrap();
+    let size = Command::new("nbdinfo").args(["--size", uri.trim()]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&size.stdout).trim(), (32u64 << 30).to_string());
+    Served { child, uri }.end();
+    let unknown = brim(&["serve", "--config", "floppy", "--unix", path.to_str().unwrap()]).output().unwrap();
+    assert_eq!(unknown.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&unknown.stderr);
+    assert!(said.contains("hdd-7200"), "{said}");
 }
 
 fn tcp() {

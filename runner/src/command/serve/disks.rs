@@ -1,14 +1,38 @@
 //! What is served: a disk for each export, and TLS before them.
 
+use std::path::Path;
+
 use brim_scenario::Profile;
-use nbd_server::{Disk, DiskOptions, ExportError, ExportOptions, Server, Tls, TlsError, TlsOptions};
+use nbd_server::{Disk, DiskOptions, ExportError, ExportOptions, LogFile, Server, Tls, TlsError, TlsOptions};
 
 use crate::cli::{BlockSizePolicy, Export, Serve, TlsMode};
 use crate::error::Error;
 use crate::profile;
 
-/// A server with all exports that were asked for, and the names of them in order.
-pub(super) fn server(arguments: &Serve) -> Result<(Server, Vec<String>), Error> {
+/// A server with all exports that were asked for.
+pub(super) struct Served {
+    pub(super) server: Server,
+    /// Of the exports, in order.
+    pub(super) names: Vec<String>,
+    /// The disk whose log is kept.
+    logged: Option<Disk>,
+}
+
+impl Served {
+    /// Waits until the log is written, if one is kept.
+    pub(super) fn finish(self) -> Result<(), Error> {
+        let Some(disk) = self.logged else {
+            return Ok(());
+        };
+        disk.stop_log().map(|_in_the_file| ()).map_err(|error| Error::Serve {
+            what: format!("the write log could not be written: {error}"),
+            help: "what is in it can be read: brim log show".to_owned(),
+        })
+    }
+}
+
+/// Makes the disks that were asked for, and a server for them.
+pub(super) fn server(arguments: &Serve) -> Result<Served, Error> {
     let server = match tls(arguments)? {
         Some(tls) => Server::with_tls(tls),
         None => Server::new(),
@@ -23,11 +47,30 @@ pub(super) fn server(arguments: &Serve) -> Result<(Server, Vec<String>), Error> 
     };
     let nameless = [Export { name: String::new(), size: None }];
     let exports = if arguments.export.is_empty() { &nameless[..] } else { &arguments.export };
+    let mut logged = None;
     for export in exports {
         let disk = disk(export, arguments, profile.as_ref())?;
+        if let Some(path) = &arguments.log {
+            start_log(&disk, path, exports.len())?;
+            logged = Some(disk.clone());
+        }
         server.add_export_with(&export.name, disk, options).map_err(|error| refused(&error))?;
     }
-    Ok((server, exports.iter().map(|export| export.name.clone()).collect()))
+    let names = exports.iter().map(|export| export.name.clone()).collect();
+    Ok(Served { server, names, logged })
+}
+
+fn start_log(disk: &Disk, path: &Path, exports: usize) -> Result<(), Error> {
+    if exports > 1 {
+        let what = format!("--log keeps the log of one disk, and there are {exports}");
+        return Err(Error::Usage { what, help: "serve the others by a brim of their own".to_owned() });
+    }
+    let file = LogFile::create(path).map_err(|error| Error::Usage {
+        what: format!("the write log {} cannot be made: {error}", path.display()),
+        help: "name a file that is not there yet, in a directory that is".to_owned(),
+    })?;
+    disk.start_log_to(file);
+    Ok(())
 }
 
 fn disk(export: &Export, arguments: &Serve, profile: Option<&Profile>) -> Result<Disk, Error> {

@@ -1,0 +1,167 @@
+//! The write log of a disk: everything that changes it, in the order in which it was done.
+
+use std::io;
+use std::ops::ControlFlow;
+
+use brim_device::fault::{Op, Outcome, Request};
+use brim_device::log::{Flags, Mark, Position, Record, ReplayError, WriteLog};
+use brim_device::{AccessError, Bytes, Store};
+
+use super::{Disk, Incoming, State};
+use crate::LogFile;
+use crate::lock;
+
+/// A log that is being kept.
+#[derive(Debug)]
+pub(super) struct Log {
+    /// The disk before the first entry.
+    base: Store,
+    entries: WriteLog,
+    /// Where it is written as well. None either once writing has failed.
+    file: Option<LogFile>,
+    /// Why writing has failed.
+    failed: Option<io::Error>,
+}
+
+impl Log {
+    fn push(&mut self, record: Record) {
+        if let Some(file) = &self.file
+            && let Err(error) = file.append(record.clone())
+        {
+            self.failed = Some(error);
+            self.file = None;
+        }
+        // A log that goes to a file is not kept in memory as well: it may go on for days.
+        if self.file.is_none() && self.failed.is_none() {
+            self.entries.push(record);
+        }
+    }
+}
+
+impl Disk {
+    /// Keeps a log in memory of all that changes the disk from here on, instead of one that was kept before. Whole blocks are
+    /// shared with the disk.
+    pub fn start_log(&self) {
+        lock(&self.shared.state).start_log(None);
+    }
+
+    /// As [`Disk::start_log`], but in a file. A disk that is changed faster than the file can be written waits for it.
+    pub fn start_log_to(&self, file: LogFile) {
+        lock(&self.shared.state).start_log(Some(file));
+    }
+
+    /// Ends the log, and waits until its file is written where it has one. The log that was in memory, or nothing of a file;
+    /// `None` where there was no log.
+    ///
+    /// # Errors
+    ///
+    /// When the file could not be written. What is in it can be read up to some entry.
+    pub fn stop_log(&self) -> io::Result<Option<WriteLog>> {
+        let Some(log) = lock(&self.shared.state).log.take() else {
+            return Ok(None);
+        };
+        if let Some(error) = log.failed {
+            return Err(error);
+        }
+        if let Some(file) = log.file {
+            file.finish()?;
+        }
+        Ok(Some(log.entries))
+    }
+
+    /// The log of this moment, in memory; `None` where there is none.
+    #[must_use]
+    pub fn log(&self) -> Option<WriteLog> {
+        lock(&self.shared.state).log.as_ref().map(|log| log.entries.fork())
+    }
+
+    /// Puts a mark into the log; false where there is none.
+    #[must_use = "a mark without a log is nowhere"]
+    pub fn mark(&self, mark: Mark) -> bool {
+        lock(&self.shared.state).log.as_mut().map(|log| log.push(Record::mark(mark))).is_some()
+    }
+
+    /// Another disk as this one was at a position of its log in memory, all of which is durable; `None` where there is no log.
+    ///
+    /// # Errors
+    ///
+    /// When the log has no such position.
+    pub fn fork_at(&self, position: &Position) -> Result<Option<Self>, ReplayError> {
+        let state = lock(&self.shared.state);
+        let Some(log) = &state.log else {
+            return Ok(None);
+        };
+        let (mut store, entries) = (log.base.fork(), log.entries.fork());
+        drop(state);
+        entries.replay(&mut store, position)?;
+        Ok(Some(Self::from_store(store)))
+    }
+}
+
+impl State {
+    fn start_log(&mut self, file: Option<LogFile>) {
+        let base = self.images.cached().fork();
+        self.log = Some(Log { base, entries: WriteLog::new(), file, failed: None });
+    }
+
+    /// Logs what a request has changed that was done, or done in another way.
+    pub(super) fn log_done(&mut self, incoming: &Incoming<'_>, outcome: Option<Outcome>) {
+        let Some(log) = &mut self.log else {
+            return;
+        };
+        let Request { op, offset, len, .. } = incoming.request;
+        let (op, offset, len) = match outcome {
+            None | Some(Outcome::Disconnect) => (op, offset, len),
+            Some(Outcome::Torn { keep }) => (op, offset, keep.min(len)),
+            Some(Outcome::Misdirect { to }) => (op, to, len),
+            // What has rotted was changed, whoever has read it.
+            Some(Outcome::Flip { flip, .. }) if op == Op::Write || flip.at_rest => (Op::Write, offset, len),
+            Some(_) => return,
+        };
+        let flags = Flags { fua: incoming.how.fua, ..Flags::NONE };
+        let store = self.images.cached();
+        let records = match op {
+            Op::Read => return,
+            Op::Flush => Ok(vec![Record::flush()]),
+            Op::Write => Record::written(store, offset, len, flags),
+            Op::Zeroes => Record::zeroed(store, offset, len, flags),
+            Op::Trim => Record::discarded(store, offset, len, flags),
+        };
+        // What ends past the disk was refused, and changed nothing.
+        records.into_iter().flatten().for_each(|record| log.push(record));
+    }
+
+    /// Logs how the disk differs from what it was: no request has done that.
+    pub(super) fn log_difference(&mut self, before: &Store) {
+        let Some(log) = &mut self.log else {
+            return;
+        };
+        let after = self.images.cached();
+        // What differs, as ranges within both.
+        let common = before.size().min(after.size());
+        for record in differences(after, before, common).into_iter().flatten() {
+            log.push(record);
+        }
+        if before.size() > common {
+            // The log knows no sizes: what is cut off is discarded.
+            let cut = Record::discarded(before, common, Bytes(before.size().0 - common.0), Flags::NONE);
+            cut.into_iter().flatten().for_each(|record| log.push(record));
+        }
+    }
+}
+
+fn differences(after: &Store, before: &Store, common: Bytes) -> Result<Vec<Record>, AccessError> {
+    let (mut after, mut before) = (after.fork(), before.fork());
+    // Both have the common size, which is one that a disk has already.
+    let _same = (after.resize(common), before.resize(common));
+    let (mut at, mut ranges) = (Bytes::ZERO, Vec::new());
+    after.extents_against(&before, Bytes::ZERO, common, |_, differs, len| {
+        if differs {
+            ranges.push((at, len));
+        }
+        at = Bytes(at.0 + len.0);
+        ControlFlow::Continue(())
+    })?;
+    let records = ranges.into_iter().map(|(offset, len)| Record::written(&after, offset, len, Flags::NONE));
+    records.collect::<Result<Vec<_>, _>>().map(|records| records.into_iter().flatten().collect())
+}
