@@ -89,6 +89,20 @@ impl ByteRange {
         self.offset.max(other.offset) < self.end().min(other.end())
     }
 
+    /// The same bytes as ranges in order that are apart from one another.
+    #[must_use]
+    pub fn union(mut ranges: Vec<Self>) -> Vec<Self> {
+        ranges.sort_unstable();
+        let mut apart: Vec<Self> = Vec::new();
+        for range in ranges.into_iter().filter(|range| range.length > Bytes::ZERO) {
+            match apart.last_mut().filter(|last| range.offset <= last.end()) {
+                Some(last) => last.length = Bytes(last.end().max(range.end()).0 - last.offset.0),
+                None => apart.push(range),
+            }
+        }
+        apart
+    }
+
     /// What it has in common with another one; `None` when that is nothing.
     #[must_use]
     pub fn overlap(self, other: Self) -> Option<Self> {
@@ -227,6 +241,19 @@ mod tests {
     }
 
     proptest! {
+        /// For all ranges: their union has their bytes, in order, and no two of its ranges touch.
+        #[test]
+        fn a_union_has_the_same_bytes(ranges in prop::collection::vec((0u64..60, 0u64..9), 0..12)) {
+            let range = |(offset, length)| ByteRange { offset: Bytes(offset), length: Bytes(length) };
+            let ranges: Vec<ByteRange> = ranges.into_iter().map(range).collect();
+            let union = ByteRange::union(ranges.clone());
+            let has = |ranges: &[ByteRange], at| ranges.iter().any(|own| own.touches(range((at, 1))));
+            for at in 0..80 {
+                prop_assert_eq!(has(&ranges, at), has(&union, at), "{}", at);
+            }
+            prop_assert!(union.windows(2).all(|pair| pair[0].end() < pair[1].offset), "{:?}", union);
+        }
+
         /// For all sizes: what is shown is the size, to the byte.
         #[test]
         fn display_loses_nothing(size in prop_oneof![any::<u64>(), (0u64..1 << 24).prop_map(|n| n << 40)]) {

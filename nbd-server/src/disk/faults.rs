@@ -81,7 +81,7 @@ impl Disk {
         let mut state = lock(&self.shared.state);
         // Between the two it may have been closed again, by somebody else.
         let (entry, released) =
-            (state.faults.remove(name), state.release(self.now(), |held| held.gate == name, None));
+            (state.faults.remove(name), state.release(self.shared.clock, |held| held.gate == name, None));
         drop(state);
         let _count = deliver(released);
         entry.as_ref().map(Fault::from)

@@ -3,9 +3,10 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use brim_device::Images;
 use brim_device::fault::{ErrorName, Outcome};
-use brim_device::{Images, Nanos};
 
+use super::clock::Clock;
 use super::submit::Performed;
 use super::{Disk, Held, HeldRequest, Parked, State, later};
 use crate::lock;
@@ -61,7 +62,7 @@ impl Disk {
     pub fn open_gate(&self, name: &str) -> usize {
         let mut state = lock(&self.shared.state);
         state.faults.open(name);
-        let released = state.release(self.now(), |held| held.gate == name, None);
+        let released = state.release(self.shared.clock, |held| held.gate == name, None);
         drop(state);
         deliver(released)
     }
@@ -77,7 +78,7 @@ impl Disk {
     pub fn open_all_gates(&self) -> usize {
         let mut state = lock(&self.shared.state);
         state.faults.open_all();
-        let released = state.release(self.now(), |_| true, None);
+        let released = state.release(self.shared.clock, |_| true, None);
         drop(state);
         deliver(released)
     }
@@ -87,9 +88,9 @@ impl Disk {
     #[must_use = "how many were released says whether the gate had caught anything"]
     pub fn release(&self, name: &str, release: &Release) -> usize {
         let mut state = lock(&self.shared.state);
-        let now = self.now();
+        let clock = self.shared.clock;
         let released = match &release.which {
-            Which::All => state.release(now, |held| held.gate == name, release.error),
+            Which::All => state.release(clock, |held| held.gate == name, release.error),
             Which::First(count) => {
                 let mut left = *count;
                 let take = |held: &HeldRequest| {
@@ -97,11 +98,15 @@ impl Disk {
                     left -= usize::from(taken);
                     taken
                 };
-                state.release(now, take, release.error)
+                state.release(clock, take, release.error)
             }
             Which::These(ids) => {
                 let one = |id: &u64| {
-                    state.release(now, |held| held.gate == name && held.parked.arrival == *id, release.error)
+                    state.release(
+                        clock,
+                        |held| held.gate == name && held.parked.arrival == *id,
+                        release.error,
+                    )
                 };
                 ids.iter().flat_map(one).collect()
             }
@@ -118,7 +123,7 @@ impl Disk {
         };
         let name = held.gate.clone();
         state.faults.open_overdue(&name);
-        let released = state.release(self.now(), |held| held.gate == name, None);
+        let released = state.release(self.shared.clock, |held| held.gate == name, None);
         drop(state);
         let _count = deliver(released);
     }
@@ -159,25 +164,25 @@ impl State {
     /// Lets the held requests go that `which` picks: executes them, or refuses them with an error.
     pub(super) fn release(
         &mut self,
-        now: Nanos,
+        clock: Clock,
         mut which: impl FnMut(&HeldRequest) -> bool,
         error: Option<ErrorName>,
     ) -> Vec<Released> {
         let picked: Vec<HeldRequest> = self.held.extract_if(.., |held| which(held)).collect();
-        picked.into_iter().map(|held| self.let_go(now, held, error)).collect()
+        picked.into_iter().map(|held| self.let_go(clock, held, error)).collect()
     }
 
-    fn let_go(&mut self, now: Nanos, held: HeldRequest, error: Option<ErrorName>) -> Released {
+    fn let_go(&mut self, clock: Clock, held: HeldRequest, error: Option<ErrorName>) -> Released {
         let HeldRequest { owner, mut parked, .. } = held;
         if let Some(error) = error {
             parked.outcome = Some(Outcome::Error(error));
         }
-        if parked.due() > now {
+        if parked.due() > clock.now() {
             self.delayed.insert(parked.arrival);
             return Released { owner, what: What::Delayed(parked) };
         }
         let mut output = Output::default();
-        let what = match self.perform(now, &parked.incoming(), parked.outcome, &owner, &mut output) {
+        let what = match self.perform(clock, &parked.incoming(), parked.outcome, &owner, &mut output) {
             Performed::Held => What::HeldAgain,
             Performed::Done { freed, .. } => What::Done { output, freed },
         };

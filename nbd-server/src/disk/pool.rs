@@ -3,9 +3,10 @@
 use std::ops::ControlFlow;
 
 use brim_device::fault::{ErrorName, Op, Request};
-use brim_device::{BLOCK, Bytes, Images, Nanos};
+use brim_device::{BLOCK, Bytes, Images};
 use serde::{Deserialize, Serialize};
 
+use super::clock::Clock;
 use super::gates::deliver;
 use super::{Disk, Incoming, State};
 use crate::lock;
@@ -40,7 +41,7 @@ impl Disk {
     pub fn set_pool(&self, pool: Option<Pool>) -> usize {
         let mut state = lock(&self.shared.state);
         state.pool = pool;
-        let released = state.release_for_space(self.now());
+        let released = state.release_for_space(self.shared.clock);
         drop(state);
         deliver(released)
     }
@@ -64,14 +65,14 @@ impl State {
     }
 
     /// Does what waits for space, in order of arrival and up to the first for which there is none.
-    pub(super) fn release_for_space(&mut self, now: Nanos) -> Vec<super::gates::Released> {
+    pub(super) fn release_for_space(&mut self, clock: Clock) -> Vec<super::gates::Released> {
         let mut released = Vec::new();
         while let Some(first) = self.held.iter().find(|held| held.gate == GATE) {
             if self.lacks_space(&first.parked.incoming()) == Some(WhenFull::Hold) {
                 break;
             }
             let arrival = first.parked.arrival;
-            released.extend(self.release(now, |held| held.parked.arrival == arrival, None));
+            released.extend(self.release(clock, |held| held.parked.arrival == arrival, None));
         }
         released
     }

@@ -75,16 +75,7 @@ struct Faulty(Vec<ByteRange>);
 impl Faulty {
     fn of(faults: &FaultTable, asked: ByteRange) -> Self {
         let all = faults.active().flat_map(|ranges| ranges.unwrap_or_else(|| vec![asked]));
-        let mut ranges: Vec<ByteRange> = all.filter_map(|range| range.overlap(asked)).collect();
-        ranges.sort_unstable();
-        let mut apart: Vec<ByteRange> = Vec::new();
-        for range in ranges {
-            match apart.last_mut().filter(|last| range.offset <= last.end()) {
-                Some(last) => last.length = Bytes(last.end().max(range.end()).0 - last.offset.0),
-                None => apart.push(range),
-            }
-        }
-        Self(apart)
+        Self(ByteRange::union(all.filter_map(|range| range.overlap(asked)).collect()))
     }
 
     /// Tells whether a row could act on the parts of a range, in order.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use brim_device::fault::{Decision, Moment, Op, Outcome, Request};
 use brim_device::{Bytes, Images, Nanos};
 
+use super::clock::Clock;
 use super::gates::deliver;
 use super::pool::{self, WhenFull};
 use super::{Disk, HeldRequest, Incoming, Parked, State, execute, later};
@@ -86,7 +87,7 @@ impl Disk {
             later::let_go(freed);
             return Submitted::Done;
         }
-        let performed = state.perform(self.now(), incoming, outcome, owner, output);
+        let performed = state.perform(self.shared.clock, incoming, outcome, owner, output);
         drop(state);
         self.after(performed)
     }
@@ -95,7 +96,7 @@ impl Disk {
     pub(crate) fn resume(&self, parked: &Parked, owner: &Arc<Outbox>, output: &mut Output) -> Submitted {
         let mut state = lock(&self.shared.state);
         state.delayed.remove(&parked.arrival);
-        let performed = state.perform(self.now(), &parked.incoming(), parked.outcome, owner, output);
+        let performed = state.perform(self.shared.clock, &parked.incoming(), parked.outcome, owner, output);
         drop(state);
         self.shared.settled.notify_all();
         self.after(performed)
@@ -145,7 +146,7 @@ impl Disk {
             Performed::Done { freed, end } => {
                 // What it freed may be what others wait for.
                 if freed.is_some() && lock(&self.shared.state).pool.is_some() {
-                    let released = lock(&self.shared.state).release_for_space(self.now());
+                    let released = lock(&self.shared.state).release_for_space(self.shared.clock);
                     let _count = deliver(released);
                 }
                 later::let_go(freed);
@@ -188,7 +189,7 @@ impl State {
     /// Does a request whose time has come, or what a row has it do instead.
     pub(super) fn perform(
         &mut self,
-        now: Nanos,
+        clock: Clock,
         incoming: &Incoming<'_>,
         outcome: Option<Outcome>,
         owner: &Arc<Outbox>,
@@ -211,7 +212,7 @@ impl State {
                     Some(WhenFull::Hold) => {
                         let parked = self.parked(incoming);
                         let (gate, owner) = (pool::GATE.to_owned(), Arc::clone(owner));
-                        self.held.push(HeldRequest { gate, owner, parked, since: now });
+                        self.held.push(HeldRequest { gate, owner, parked, since: clock.now() });
                         return Performed::Held;
                     }
                 }

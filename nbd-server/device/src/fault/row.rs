@@ -115,12 +115,17 @@ impl Request {
         Self { op, offset, len, fua: false }
     }
 
+    /// As written in the request.
+    pub(super) const fn place(&self) -> ByteRange {
+        ByteRange { offset: self.offset, length: self.len }
+    }
+
     /// The bytes that it is about; `None` for a flush, which is about all.
     #[must_use]
     pub const fn range(&self) -> Option<ByteRange> {
         match self.op {
             Op::Flush => None,
-            _ => Some(ByteRange { offset: self.offset, length: self.len }),
+            _ => Some(self.place()),
         }
     }
 }

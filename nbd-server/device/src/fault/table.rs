@@ -177,6 +177,16 @@ impl Entry {
         when.size.is_none_or(|sizes| sizes.contains(request.len)) && self.touches(range)
     }
 
+    /// The bytes that it is about; absent when it is not about a place.
+    fn places(&self) -> Option<Vec<ByteRange>> {
+        match (&self.ranges, self.row.when.range) {
+            (None, None) => None,
+            (None, Some(own)) => Some(vec![own]),
+            (Some(ranges), None) => Some(ranges.clone()),
+            (Some(ranges), Some(own)) => Some(ranges.iter().filter_map(|range| range.overlap(own)).collect()),
+        }
+    }
+
     fn touches(&self, range: ByteRange) -> bool {
         self.row.when.range.is_none_or(|own| own.touches(range))
             && self.ranges.as_ref().is_none_or(|ranges| ranges.iter().any(|own| own.touches(range)))
@@ -247,14 +257,42 @@ fn misdirected(request: &Request, by: Bytes, size: Bytes) -> Bytes {
     Bytes(to.min(last))
 }
 
+/// An entry that is about an operation.
+#[derive(Clone, Copy, Debug)]
+struct About {
+    row: usize,
+    /// The gate that it depends on, if that is still there.
+    gate: Option<usize>,
+}
+
+/// The entries that are about one operation.
+#[derive(Debug, Default)]
+struct ByOp {
+    all: Vec<About>,
+    /// Those that are not about a place.
+    anywhere: Vec<About>,
+    /// The places of the others, in order and apart.
+    places: Vec<ByteRange>,
+}
+
+impl ByOp {
+    /// The entries that may be about a request to a range, in order.
+    fn rows(&self, range: ByteRange) -> &[About] {
+        // Most requests are to none of the places, and those need not be looked at one by one.
+        let next = self.places.partition_point(|place| place.end() <= range.offset);
+        let touches = self.places.get(next).is_some_and(|place| place.touches(range));
+        if touches { &self.all } else { &self.anywhere }
+    }
+}
+
 /// The faults of one disk, in order.
 #[derive(Debug, Default)]
 pub struct FaultTable {
     seed: u64,
     next: u64,
     entries: Vec<Entry>,
-    /// Which entries are about each operation, in order; with each the gate that it depends on.
-    by_op: [Vec<(usize, Option<usize>)>; Op::ALL.len()],
+    /// Which entries are about each operation, in order.
+    by_op: [ByOp; Op::ALL.len()],
     regions: BTreeMap<String, Vec<ByteRange>>,
     takes_time: bool,
 }
@@ -274,7 +312,8 @@ impl FaultTable {
             seed,
             next: 0,
             entries: Vec::new(),
-            by_op: [const { Vec::new() }; Op::ALL.len()],
+            by_op: [const { ByOp { all: Vec::new(), anywhere: Vec::new(), places: Vec::new() } };
+                Op::ALL.len()],
             regions: BTreeMap::new(),
             takes_time: false,
         }
@@ -352,6 +391,7 @@ impl FaultTable {
             }
         }
         self.regions.insert(name.to_owned(), ranges);
+        self.index();
     }
 
     /// The regions that were defined.
@@ -382,7 +422,7 @@ impl FaultTable {
     pub fn decide(&mut self, moment: Moment, request: &Request) -> Decision {
         let mut decision = Decision::default();
         let (mut turn, mut longer) = (moment.now, 0u64);
-        for &(row, gate) in &self.by_op[request.op.index()] {
+        for &About { row, gate } in self.by_op[request.op.index()].rows(request.place()) {
             if self.entries[row].row.when.while_gate.is_some()
                 && gate.is_none_or(|gate| self.entries[gate].open)
             {
@@ -423,16 +463,7 @@ impl FaultTable {
 
     /// The bytes that each row is about that could still act on a request to a range: `None` for all.
     pub fn active(&self) -> impl Iterator<Item = Option<Vec<ByteRange>>> {
-        self.entries.iter().filter(|entry| entry.may_fire()).map(|entry| {
-            match (&entry.ranges, entry.row.when.range) {
-                (None, None) => None,
-                (None, Some(own)) => Some(vec![own]),
-                (Some(ranges), None) => Some(ranges.clone()),
-                (Some(ranges), Some(own)) => {
-                    Some(ranges.iter().filter_map(|range| range.overlap(own)).collect())
-                }
-            }
-        })
+        self.entries.iter().filter(|entry| entry.may_fire()).map(Entry::places)
     }
 
     /// The row of that name, if it is a gate.
@@ -479,11 +510,18 @@ impl FaultTable {
         for (op, rows) in Op::ALL.into_iter().zip(&mut self.by_op) {
             let about =
                 |entry: &Entry| entry.row.when.op.contains(op) && entry.row.then.acts_on().contains(&op);
-            rows.clear();
-            rows.extend(entries.iter().enumerate().filter(|(_, entry)| about(entry)).map(|(row, entry)| {
+            *rows = ByOp::default();
+            let mut places = Vec::new();
+            for (row, entry) in entries.iter().enumerate().filter(|(_, entry)| about(entry)) {
                 let gate = entry.row.when.while_gate.as_ref();
-                (row, gate.and_then(|gate| entries.iter().position(|other| &other.row.name == gate)))
-            }));
+                let gate = gate.and_then(|gate| entries.iter().position(|other| &other.row.name == gate));
+                rows.all.push(About { row, gate });
+                match entry.places() {
+                    None => rows.anywhere.push(About { row, gate }),
+                    Some(own) => places.extend(own),
+                }
+            }
+            rows.places = ByteRange::union(places);
         }
     }
 }
