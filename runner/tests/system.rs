@@ -21,6 +21,8 @@ mod rig;
 mod run;
 #[path = "system/serve.rs"]
 mod serve;
+#[path = "system/workers.rs"]
+mod workers;
 
 use libtest_mimic::{Arguments, Trial};
 use needs::Need;
@@ -35,7 +37,8 @@ fn main() {
     let mut arguments = Arguments::from_args();
     // They count loop devices and mounts.
     arguments.test_threads = Some(1);
-    let tests = [run::tests(), program::tests(), rig::tests(), end::tests(), serve::tests()];
+    let tests =
+        [run::tests(), workers::tests(), program::tests(), rig::tests(), end::tests(), serve::tests()];
     let trials = tests.into_iter().flatten().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit();
 }

@@ -7,6 +7,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "steps and limits are measured on the real clock")]
 
+mod asks;
 mod failure;
 mod filesystem;
 mod fill;
@@ -17,6 +18,7 @@ mod phase;
 mod program;
 pub mod protocol;
 mod serve;
+mod site;
 mod steps;
 mod sys;
 mod tickets;

@@ -89,8 +89,12 @@ fn write_phase(text: &mut String, phase: &Phase) -> std::fmt::Result {
         (None, 1) => writeln!(text, "Then, once ({}):", phase.name)?,
         (None, times) => writeln!(text, "Then, {times} times ({}):", phase.name)?,
     }
+    if phase.workers().len() > 1 {
+        writeln!(text, "  Each worker does its own steps in this order, beside the others.")?;
+    }
     for (number, step) in (1..).zip(&phase.steps) {
-        writeln!(text, "  {number}. {}", operation(&step.operation))?;
+        let by = step.by.as_ref().map(|by| format!("{by}: ")).unwrap_or_default();
+        writeln!(text, "  {number}. {by}{}", operation(&step.operation))?;
     }
     Ok(())
 }
@@ -116,6 +120,9 @@ fn operation(operation: &Operation) -> String {
         Operation::ResizeDisk { size } => {
             format!("give the disk a size of {size}, under the mounted filesystem")
         }
+        Operation::Await { gate, count: 1 } => format!("wait until a request is held by \"{gate}\""),
+        Operation::Await { gate, count } => format!("wait until {count} requests are held by \"{gate}\""),
+        Operation::Release { gate } => format!("open the gate \"{gate}\" for good"),
     }
 }
 

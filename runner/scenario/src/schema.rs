@@ -87,15 +87,39 @@ pub(crate) struct Phase {
     pub(crate) name: Text,
     pub(crate) until: Option<Text>,
     pub(crate) times: Option<Spanned<Scalar>>,
-    pub(crate) step: Spanned<Vec<Table<Step>>>,
+    pub(crate) step: Spanned<Vec<Spanned<Table<Step>>>>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Step {
+    pub(crate) by: Option<Text>,
     #[serde(rename = "do")]
-    pub(crate) verb: Verb,
+    pub(crate) verb: Option<Spanned<Verb>>,
+    #[serde(rename = "await")]
+    pub(crate) wait: Option<Spanned<Table<Await>>>,
+    pub(crate) release: Option<Text>,
     pub(crate) name: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Await {
+    pub(crate) held: Spanned<Held>,
+}
+
+/// The name of a gate, or a table with it.
+#[derive(Debug)]
+pub(crate) enum Held {
+    Gate(String),
+    Table(HeldTable),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HeldTable {
+    pub(crate) gate: Text,
+    pub(crate) count: Option<Spanned<Scalar>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -197,6 +221,7 @@ shapes! {
     Override => "a table such as `{ filesystem = \"xfs\", params = { … } }`",
     Phase => "a table with `name` and `step`",
     Step => "a table such as `{ do.fsync = { file = \"blob\" } }`",
+    Await => "a table such as `{ held = \"GATE\" }`",
     Fallocate => "a table with `file`, `offset` and `length`",
     Pwrite => "a table with `file`, `offset` and `length`",
     OneFile => "a table such as `{ file = \"blob\" }`",
@@ -284,6 +309,28 @@ impl<'de> Deserialize<'de> for Formula {
             }
         }
         deserializer.deserialize_str(Quoted)
+    }
+}
+
+impl<'de> Deserialize<'de> for Held {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NameOrTable;
+        impl<'de> Visitor<'de> for NameOrTable {
+            type Value = Held;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a `[[fault]]`, or a table such as `{ gate = \"GATE\", count = 2 }`")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Held, E> {
+                Ok(Held::Gate(text.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Held, A::Error> {
+                HeldTable::deserialize(MapAccessDeserializer::new(map)).map(Held::Table)
+            }
+        }
+        deserializer.deserialize_any(NameOrTable)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Phases and steps.
 
+use brim_device::fault::{Row, Then};
 use brim_trial::event::SpaceKind;
 use brim_trial::plan::{Condition, Phase, Step};
 use brim_trial::{Content, Errno, Expression, Operation};
@@ -19,30 +20,51 @@ const TIMES_UNTIL: u64 = 1_000_000;
 /// The disk's own unit.
 const SECTOR: u64 = 512;
 
-/// Which rounds of a phase are sure to be reached, as far as anybody can tell without running it.
+/// What the steps of a phase are read with.
 #[derive(Clone, Copy)]
-struct Rounds {
-    last: u64,
+struct Setting<'a> {
+    /// The last round that is sure to be reached, from 0, as far as anybody can tell without running it.
+    last_round: u64,
+    /// The fault table.
+    faults: &'a [Row],
 }
 
-/// One phase.
-pub(crate) fn phase(phase: &schema::Phase, reader: &mut Reader<'_>) -> Checked<Phase> {
+/// One phase of a scenario with these faults.
+pub(crate) fn phase(phase: &schema::Phase, faults: &[Row], reader: &mut Reader<'_>) -> Checked<Phase> {
     let name = reader.text(&phase.name)?.value;
     let until = phase.until.as_ref().map(|name| errno(name, "until", reader)).transpose()?;
+    let beside = workers(phase)? > 1;
     let times = match &phase.times {
-        None if until.is_some() => TIMES_UNTIL,
+        None if until.is_some() && !beside => TIMES_UNTIL,
         None => 1,
         Some(times) => at_least_one(times, "times", reader)?,
     };
-    let rounds = Rounds { last: if until.is_some() { 0 } else { times - 1 } };
+    if let Some(times) = phase.times.as_ref().filter(|_| beside && times > 1) {
+        return Err(Objection::new(
+            Place::scenario(times.span()),
+            "a phase of several workers goes round once",
+            "more than one round",
+        )
+        .help("take `times` out, or give all steps to one worker: where one goes round, nothing says where the others are"));
+    }
+    let setting = Setting { last_round: if until.is_some() { 0 } else { times - 1 }, faults };
     if phase.step.get_ref().is_empty() {
         let place = Place::scenario(phase.step.span());
         return Err(Objection::new(place, "a phase without steps", "empty")
             .help("a step is a table such as `{ do.fsync = { file = \"blob\" } }`"));
     }
     let steps =
-        phase.step.get_ref().iter().map(|entry| step(entry, rounds, reader)).collect::<Checked<_>>()?;
+        phase.step.get_ref().iter().map(|entry| step(entry, setting, reader)).collect::<Checked<_>>()?;
     Ok(Phase { name, until, times, steps })
+}
+
+/// How many workers a phase has.
+fn workers(phase: &schema::Phase) -> Checked<usize> {
+    let mut workers = std::collections::BTreeSet::new();
+    for step in phase.step.get_ref() {
+        workers.insert(step.get_ref().by.as_ref().map(|by| check::fixed(by, "by")).transpose()?);
+    }
+    Ok(workers.len())
 }
 
 /// One `[[reproduced]]`, which names one of the steps of `phases`.
@@ -111,16 +133,73 @@ pub(crate) fn near(size: u64, unit: u64) -> (String, String) {
     (format!("`{down} B`"), format!("`{} B`", down.saturating_add(unit)))
 }
 
-fn step(entry: &schema::Step, rounds: Rounds, reader: &mut Reader<'_>) -> Checked<Step> {
-    let operation = operation(&entry.verb, rounds, reader)?;
-    let name = entry.name.as_ref().map(|name| check::fixed(name, "name")).transpose()?;
-    Ok(Step { name: name.unwrap_or_else(|| operation.verb().to_owned()), operation })
+fn step(
+    entry: &Spanned<schema::Table<schema::Step>>,
+    setting: Setting<'_>,
+    reader: &mut Reader<'_>,
+) -> Checked<Step> {
+    let step = entry.get_ref();
+    let mut done = Vec::new();
+    if let Some(verb) = &step.verb {
+        done.push((verb.span(), operation(verb.get_ref(), setting, reader)?));
+    }
+    if let Some(wait) = &step.wait {
+        done.push((wait.span(), wait_for(wait.get_ref(), setting, reader)?));
+    }
+    if let Some(gate) = &step.release {
+        let name = check::fixed(gate, "release")?;
+        done.push((gate.span(), Operation::Release { gate: a_gate(name, gate.span(), setting.faults)? }));
+    }
+    let mut done = done.into_iter();
+    let (first, second) = (done.next(), done.next());
+    let Some((_, operation)) = first else {
+        return Err(Objection::new(Place::scenario(entry.span()), "this step does nothing", "no verb")
+            .help("say what the step does: `do.fsync = { file = \"blob\" }`, `await.held = \"GATE\"` or `release = \"GATE\"`"));
+    };
+    if let Some((place, _)) = second {
+        return Err(Objection::new(Place::scenario(place), "a step does one thing", "the second one")
+            .help("write one of `do`, `await` and `release` a step"));
+    }
+    let name = step.name.as_ref().map(|name| check::fixed(name, "name")).transpose()?;
+    let by = step.by.as_ref().map(|by| check::fixed(by, "by")).transpose()?;
+    Ok(Step { name: name.unwrap_or_else(|| operation.verb().to_owned()), operation, by })
 }
 
-fn operation(verb: &schema::Verb, rounds: Rounds, reader: &mut Reader<'_>) -> Checked<Operation> {
+fn wait_for(wait: &schema::Await, setting: Setting<'_>, reader: &mut Reader<'_>) -> Checked<Operation> {
+    let (gate, place, count) = match wait.held.get_ref() {
+        schema::Held::Gate(gate) => (gate.clone(), wait.held.span(), None),
+        schema::Held::Table(table) => {
+            (check::fixed(&table.gate, "gate")?, table.gate.span(), table.count.as_ref())
+        }
+    };
+    let gate = a_gate(gate, place, setting.faults)?;
+    let count = count.map_or(Ok(1), |count| at_least_one(count, "count", reader))?;
+    Ok(Operation::Await { gate, count })
+}
+
+/// `name`, which is that of a fault that holds.
+fn a_gate(name: String, place: std::ops::Range<usize>, faults: &[Row]) -> Checked<String> {
+    let gates: Vec<&str> = faults
+        .iter()
+        .filter(|row| matches!(row.then, Then::Hold { .. }))
+        .map(|row| row.name.as_str())
+        .collect();
+    if gates.contains(&name.as_str()) {
+        return Ok(name);
+    }
+    let help = if gates.is_empty() {
+        "this scenario has none: a gate is a `[[fault]]` with that `name` and `then = \"hold\"`".to_owned()
+    } else {
+        suggest::help(&name, &gates, "gates of this scenario")
+    };
+    let message = format!("no fault that holds requests is called `{name}`");
+    Err(Objection::new(Place::scenario(place), message, "names no gate").help(help))
+}
+
+fn operation(verb: &schema::Verb, setting: Setting<'_>, reader: &mut Reader<'_>) -> Checked<Operation> {
     use schema::Verb;
     let size = |field: &Spanned<schema::Formula>, key: &str, reader: &mut Reader<'_>| {
-        size(field, key, rounds, reader).map(|found| found.value)
+        size(field, key, setting, reader).map(|found| found.value)
     };
     Ok(match verb {
         Verb::Fallocate(given) => Operation::Fallocate {
@@ -141,7 +220,7 @@ fn operation(verb: &schema::Verb, rounds: Rounds, reader: &mut Reader<'_>) -> Ch
             Operation::Truncate { file: file(&given.file, reader)?, size: size(&given.size, "size", reader)? }
         }
         Verb::Unlink(given) => Operation::Unlink { file: file(&given.file, reader)? },
-        Verb::ResizeDisk(given) => Operation::ResizeDisk { size: disk_size(&given.size, rounds, reader)? },
+        Verb::ResizeDisk(given) => Operation::ResizeDisk { size: disk_size(&given.size, setting, reader)? },
     })
 }
 
@@ -149,12 +228,12 @@ fn operation(verb: &schema::Verb, rounds: Rounds, reader: &mut Reader<'_>) -> Ch
 fn size(
     field: &Spanned<schema::Formula>,
     key: &str,
-    rounds: Rounds,
+    setting: Setting<'_>,
     reader: &mut Reader<'_>,
 ) -> Checked<Found<Expression>> {
     let found = reader.expression(field, Dimension::Size, key, true)?;
     // Most expressions go one way only, so the ends tell.
-    for round in [0, rounds.last] {
+    for round in [0, setting.last_round] {
         if found.value.value(round).is_err() {
             return Err(read::out_of_range(found.place, key, Some(round)));
         }
@@ -164,12 +243,12 @@ fn size(
 
 fn disk_size(
     field: &Spanned<schema::Formula>,
-    rounds: Rounds,
+    setting: Setting<'_>,
     reader: &mut Reader<'_>,
 ) -> Checked<Expression> {
-    let found = size(field, "size", rounds, reader)?;
+    let found = size(field, "size", setting, reader)?;
     // Three rounds tell a straight line or a parabola that stays on sectors from one that does not.
-    for round in 0..=rounds.last.min(2) {
+    for round in 0..=setting.last_round.min(2) {
         let value = found
             .value
             .value(round)

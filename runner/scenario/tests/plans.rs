@@ -220,6 +220,16 @@ step = [
   { do.unlink = { file = "${dir}/${fill}" } },
 ]
 
+[[phase]]
+name = "side by side"
+until = "EIO"
+step = [
+  { by = "one", await.held = { gate = "commit", count = "${rounds}" } },
+  { by = "two", await.held = "all", name = "wait" },
+  { by = "one", release = "commit" },
+  { do.syncfs = {} },
+]
+
 [[reproduced]]
 step = "first"
 space = "metadata"
@@ -243,6 +253,11 @@ fn every_key_arrives_in_the_plan() {
     assert_eq!((made.phases[0].times, made.phases[0].until), (4, None));
     assert_eq!(made.phases[0].steps[0].operation.file(), Some("other/blob"));
     assert_eq!(made.phases[0].steps[4].operation.file(), Some("other/random"));
+    assert_eq!((made.phases[1].times, made.phases[1].workers()), (1, vec![Some("one"), Some("two"), None]));
+    let (gate, name) = ("commit".to_owned(), &made.phases[1].steps[1].name);
+    assert_eq!(made.phases[1].steps[0].operation, Operation::Await { gate: gate.clone(), count: 2 });
+    assert_eq!(made.phases[1].steps[2].operation, Operation::Release { gate });
+    assert_eq!(name, "wait");
     assert_eq!(made.reproduced[0].step, "first");
     assert_eq!(made.known.len(), 1);
     for (rounds, count) in [("1", 0), ("2", 1), ("3", 0)] {
@@ -271,7 +286,7 @@ proptest! {
 
     /// For all places of a scenario where something is lost or put in: a scenario or a message that can be shown.
     #[test]
-    fn any_text_has_an_answer(at in 0usize..1200, lost in 0usize..6, put_in in r"([0-9${}\[\]=.*µ\n-]|\PC){0,3}") {
+    fn any_text_has_an_answer(at in 0usize..1500, lost in 0usize..6, put_in in r"([0-9${}\[\]=.*µ\n-]|\PC){0,3}") {
         let mut changed: Vec<char> = EVERYTHING.chars().collect();
         let at = at.min(changed.len());
         let end = (at + lost).min(changed.len());

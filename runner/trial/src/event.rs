@@ -197,6 +197,21 @@ pub struct StepEvent {
     pub space: Option<SpaceKind>,
     /// How long it took.
     pub nanos: Nanos,
+    /// The worker that did it, where it is not the main one.
+    pub by: Option<String>,
+    /// What the gate held when `await` or `release` looked.
+    pub held: Option<Vec<HeldRequest>>,
+}
+
+/// A request that the disk holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldRequest {
+    /// `read`, `write`, `flush`, `trim` or `zeroes`.
+    pub op: String,
+    /// First byte; zero for a flush.
+    pub offset: Bytes,
+    /// Bytes from there; zero for a flush.
+    pub length: Bytes,
 }
 
 /// A step that did not end.

@@ -185,7 +185,7 @@ mod tests {
     use brim_device::Nanos;
 
     fn plan() -> Plan {
-        let step = |name: &str| Step { name: name.to_owned(), operation: Operation::Syncfs {} };
+        let step = |name: &str| Step { name: name.to_owned(), operation: Operation::Syncfs {}, by: None };
         let until = Some(Errno::ENOSPC);
         let steps = vec![step("fallocate"), step("pwrite")];
         Plan {
@@ -227,6 +227,8 @@ mod tests {
             short: None,
             space,
             nanos: Nanos(1),
+            by: None,
+            held: None,
         })
     }
 

@@ -1,4 +1,4 @@
-//! What a step does: one system call of the program under test.
+//! What a step does: a system call of the program under test, or a word with the disk.
 
 use brim_device::Bytes;
 use serde::{Deserialize, Serialize};
@@ -55,6 +55,18 @@ pub enum Operation {
         /// The new size, in bytes; a multiple of 512.
         size: Expression,
     },
+    /// Waits until the gate holds so many requests: `await.held`.
+    Await {
+        /// The name of the fault that holds them.
+        gate: String,
+        /// How many.
+        count: u64,
+    },
+    /// Opens the gate for good, and waits until what it held is done.
+    Release {
+        /// The name of the fault.
+        gate: String,
+    },
 }
 
 /// What a write writes.
@@ -79,6 +91,8 @@ impl Operation {
             Self::Truncate { .. } => "truncate",
             Self::Unlink { .. } => "unlink",
             Self::ResizeDisk { .. } => "resize_disk",
+            Self::Await { .. } => "await",
+            Self::Release { .. } => "release",
         }
     }
 
@@ -91,7 +105,7 @@ impl Operation {
             | Self::Fsync { file }
             | Self::Truncate { file, .. }
             | Self::Unlink { file } => Some(file),
-            Self::Syncfs {} | Self::ResizeDisk { .. } => None,
+            Self::Syncfs {} | Self::ResizeDisk { .. } | Self::Await { .. } | Self::Release { .. } => None,
         }
     }
 

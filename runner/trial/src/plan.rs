@@ -81,6 +81,21 @@ pub struct Phase {
     pub steps: Vec<Step>,
 }
 
+impl Phase {
+    /// Who does the steps, in the order of their first: `None` is the main worker. Those of one worker run in order,
+    /// several workers side by side.
+    #[must_use]
+    pub fn workers(&self) -> Vec<Option<&str>> {
+        let mut workers = Vec::new();
+        for step in &self.steps {
+            if !workers.contains(&step.by.as_deref()) {
+                workers.push(step.by.as_deref());
+            }
+        }
+        workers
+    }
+}
+
 /// One step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
@@ -88,6 +103,8 @@ pub struct Step {
     pub name: String,
     /// What it does.
     pub operation: Operation,
+    /// The worker that does it; `None` is the main one.
+    pub by: Option<String>,
 }
 
 /// Holds when the named step failed in this way.
