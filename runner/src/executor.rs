@@ -7,7 +7,7 @@ use brim_agent::protocol::TrialOrder;
 use brim_trial::event::{Prepared, Run, VerdictEvent};
 use brim_trial::plan::Filesystem;
 use brim_trial::{Bytes, Event, Plan, TrialVerdict, judge};
-use nbd_server::Disk;
+use nbd_server::{Disk, DiskOptions};
 
 use crate::interrupt::Interrupt;
 use crate::rig::host::{self, HostFuse};
@@ -123,7 +123,15 @@ impl<'a> Executor<'a> {
 
     fn trial(&mut self, plan: &Plan, prepared: &Disk, trial: u32) -> Result<TrialVerdict, RigError> {
         self.emit(Event::Trial { trial });
-        let disk = prepared.fork();
+        let disk = if plan.device.write_cache {
+            // What the preparation left is durable; what the trial writes has to become so.
+            Disk::from_store_with(
+                prepared.snapshot(),
+                DiskOptions { write_cache: true, ..DiskOptions::default() },
+            )
+        } else {
+            prepared.fork()
+        };
         let mut rig = self.standing()?;
         rig.attach(&disk)?;
         rig.mount(&plan.filesystem)?;
@@ -142,8 +150,9 @@ impl<'a> Executor<'a> {
             stuck |= matches!(event, Event::Stuck(_));
             self.emit(event);
         });
-        self.emit(host::requests(trial, &disk, asked));
-        for fault in disk.faults() {
+        let disks = rig.disks();
+        self.emit(host::requests(trial, &disks, asked));
+        for fault in disks.iter().flat_map(Disk::faults) {
             let (row, matches, firings) = (fault.row.name, fault.matches, fault.firings);
             self.emit(Event::Fault { trial, row, matches, firings });
         }
@@ -152,7 +161,7 @@ impl<'a> Executor<'a> {
             Ok(()) | Err(_) if stuck => drop(rig),
             Err(error) => return Err(error),
             Ok(()) => {
-                let _released = disk.open_all_gates();
+                let _released: usize = disks.iter().map(Disk::open_all_gates).sum();
                 rig.detach()?;
                 self.rig = Some(rig);
             }

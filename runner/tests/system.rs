@@ -13,6 +13,8 @@ mod bench;
 mod end;
 #[path = "system/needs.rs"]
 mod needs;
+#[path = "system/operations.rs"]
+mod operations;
 #[path = "system/program.rs"]
 mod program;
 #[path = "system/rig.rs"]
@@ -37,8 +39,15 @@ fn main() {
     let mut arguments = Arguments::from_args();
     // They count loop devices and mounts.
     arguments.test_threads = Some(1);
-    let tests =
-        [run::tests(), workers::tests(), program::tests(), rig::tests(), end::tests(), serve::tests()];
+    let tests = [
+        run::tests(),
+        workers::tests(),
+        operations::tests(),
+        program::tests(),
+        rig::tests(),
+        end::tests(),
+        serve::tests(),
+    ];
     let trials = tests.into_iter().flatten().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit();
 }

@@ -25,6 +25,7 @@ mod tickets;
 mod tracepoint;
 mod watch;
 mod worker;
+mod written;
 
 pub use failure::Failure;
 pub use program::{init, supervise};

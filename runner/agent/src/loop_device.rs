@@ -70,15 +70,20 @@ impl LoopDevice {
         sys::flush_buffers(&self.device).trying(|| format!("drop the cache of {}", self.path))
     }
 
-    /// Takes the device away, at once where nothing else has it open.
-    pub(crate) fn detach(self) -> Result<(), Failure> {
-        // btrfs remembers every device it has seen; this one is about to be somebody else's.
+    /// Has btrfs forget what it has seen on the device, which is about to be another.
+    pub(crate) fn forget(&self) -> Result<(), Failure> {
         if let Ok(control) = open(Path::new("/dev/btrfs-control")) {
-            match sys::btrfs_forget(control, &self.path) {
+            match sys::btrfs::forget(control, &self.path) {
                 Ok(()) | Err(Errno::NOENT | Errno::BUSY) => {}
                 Err(errno) => return Err(errno).trying(|| format!("have btrfs forget {}", self.path)),
             }
         }
+        Ok(())
+    }
+
+    /// Takes the device away, at once where nothing else has it open.
+    pub(crate) fn detach(self) -> Result<(), Failure> {
+        self.forget()?;
         sys::loop_clear(&self.device).trying(|| format!("detach {}", self.path))
     }
 }

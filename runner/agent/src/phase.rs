@@ -51,7 +51,7 @@ pub(crate) fn run(order: &TrialOrder, mut bench: Bench<'_>) -> Result<(), Failur
         match run.phase()? {
             End::Rounds | End::GivenUp => {}
             // What the phase waited for is how it ends; any other error ends the trial.
-            End::Failed(errno) if Some(errno) == phase.until => {}
+            End::Failed(Some(errno)) if Some(errno) == phase.until => {}
             End::Failed(_) | End::Overdue => break,
         }
     }
@@ -71,8 +71,8 @@ enum End {
     Rounds,
     /// What it waited for will not come.
     GivenUp,
-    /// A step failed.
-    Failed(Errno),
+    /// A step failed, with an error unless it was its result that was wrong.
+    Failed(Option<Errno>),
     /// A step took longer than it may; what comes after it says nothing.
     Overdue,
 }
@@ -135,7 +135,7 @@ impl Run<'_, '_> {
 
     /// What two workers came to together: what the phase waits for weighs less than any other error.
     fn worse(self, one: End, other: End) -> End {
-        let foreseen = |end: End| matches!(end, End::Failed(errno) if Some(errno) == self.phase.until);
+        let foreseen = |end: End| matches!(end, End::Failed(Some(errno)) if Some(errno) == self.phase.until);
         std::cmp::max_by_key(one, other, |end| match end {
             End::Rounds => 0,
             End::GivenUp => 1,
@@ -186,14 +186,15 @@ impl Run<'_, '_> {
             return Ok(End::GivenUp);
         }
         let mut first = false;
-        if let (Ok(_), Some(count)) = (&outcome.result, completed.get_mut(place.at)) {
+        let failed = outcome.result.is_err() || outcome.problem.is_some();
+        if let (false, Some(count)) = (failed, completed.get_mut(place.at)) {
             *count += 1;
             first = *count == 1;
         }
-        if first || outcome.result.is_err() {
+        if first || failed {
             (self.bench.emit)(Event::Step(self.event(place, step, &outcome, (from, to))?))?;
         }
-        Ok(outcome.result.err().map_or(End::Rounds, End::Failed))
+        Ok(if failed { End::Failed(outcome.result.err()) } else { End::Rounds })
     }
 
     fn event(
@@ -228,6 +229,7 @@ impl Run<'_, '_> {
             nanos: Nanos(to - from),
             by: step.by.clone(),
             held: outcome.held.clone(),
+            problem: outcome.problem.clone(),
         })
     }
 }
@@ -239,22 +241,28 @@ struct Place {
     iteration: u64,
 }
 
-/// What is read when the last step has ended.
+/// What is read when the last step has ended. Where a mount has failed there are no counters.
 fn after(trial: u32, bench: &mut Bench<'_>) -> Result<(), Failure> {
-    let counters = bench.site.with(Mounted::counters)?;
-    (bench.emit)(Event::Counters { trial, when: When::After, counters })?;
-    if let Some(fsid) = bench.site.with(|mounted| Ok(mounted.fsid()))? {
-        for event in bench.with_tickets(|tickets| tickets.events(trial, fsid)).into_iter().flatten() {
-            (bench.emit)(event)?;
-        }
+    let mounted = bench.site.is_mounted();
+    if mounted {
+        let counters = bench.site.with(Mounted::counters)?;
+        (bench.emit)(Event::Counters { trial, when: When::After, counters })?;
+    }
+    for event in
+        bench.with_tickets(|tickets| tickets.events(trial, &bench.site.fsids())).into_iter().flatten()
+    {
+        (bench.emit)(event)?;
     }
     if let Some(log) = bench.kernel_log.as_mut() {
         for line in log.new_lines(trial, bench.device.name())? {
             (bench.emit)(Event::KernelLog(line))?;
         }
     }
-    let read_only = bench.site.with(Mounted::read_only)?;
-    (bench.emit)(Event::Mount { trial, read_only })
+    if mounted {
+        let read_only = bench.site.with(Mounted::read_only)?;
+        (bench.emit)(Event::Mount { trial, read_only })?;
+    }
+    Ok(())
 }
 
 /// A stream of its own for each write, so that no step's bytes depend on how many others there are.

@@ -108,6 +108,10 @@ pub enum Ask {
         /// The gate.
         gate: String,
     },
+    /// The disk as it is durable now kept for later. Until then it goes on, with its faults and gates out of force.
+    CutPower,
+    /// What was kept at [`Ask::CutPower`] as the disk, at once. Nothing may be mounted. No fault is in force on it.
+    RestorePower,
     /// All gates opened for good, and every [`Ask::Await`] answered: what they wait for will not come.
     GiveUp,
 }

@@ -8,7 +8,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::{self, Errno};
 
 use crate::Failure;
-use crate::filesystem::Mounted;
+use crate::filesystem::{Mounted, Place};
+use crate::written::Written;
 
 /// Where a trial works.
 #[derive(Debug)]
@@ -16,12 +17,17 @@ pub(crate) struct Site {
     /// Read by every step; only a step that is alone takes it away for a while.
     mounted: RwLock<Option<Mounted>>,
     open: Mutex<BTreeMap<String, Arc<File>>>,
+    written: Mutex<Written>,
+    /// The fsids in btrfs' tracepoints: a fork has another one each time that it is mounted.
+    fsids: Mutex<Vec<[u8; 16]>>,
 }
 
 impl Site {
     /// At `mounted`, with no file open.
     pub(crate) fn of(mounted: Mounted) -> Self {
-        Self { mounted: RwLock::new(Some(mounted)), open: Mutex::default() }
+        let fsids = Mutex::new(mounted.fsid().into_iter().collect());
+        let mounted = RwLock::new(Some(mounted));
+        Self { mounted, open: Mutex::default(), written: Mutex::default(), fsids }
     }
 
     /// Closes all files and gives the mount back, where there is one.
@@ -59,6 +65,56 @@ impl Site {
     pub(crate) fn close(&self, name: &str) {
         let closed = self.open().remove(name);
         drop(closed);
+    }
+
+    /// What is at `name`, as it is, for reading: no file is made and none stays open.
+    pub(crate) fn look(&self, name: &str) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        self.at(|root| rustix::fs::openat(root, name, flags, Mode::empty())).map(File::from)
+    }
+
+    /// The directory that `path` is to be made in, which is made if it is not there, and the last part of `path`.
+    pub(crate) fn parent<'b>(&self, path: &'b str) -> io::Result<(File, &'b str)> {
+        self.make_parents(path)?;
+        let (parent, name) = path.rsplit_once('/').unwrap_or((".", path));
+        Ok((self.look(parent)?, name))
+    }
+
+    /// Whether there is a mount: one that failed leaves none.
+    pub(crate) fn is_mounted(&self) -> bool {
+        self.mounted().is_some()
+    }
+
+    /// Every fsid that the mount has had in btrfs' tracepoints.
+    pub(crate) fn fsids(&self) -> Vec<[u8; 16]> {
+        self.fsids.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the trial has written.
+    pub(crate) fn written(&self) -> MutexGuard<'_, Written> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes all files, unmounts, does `between` and mounts again. No other worker may be at work. Beside what `between`
+    /// comes to stands the kernel's word on the mount; where it is an error, nothing is mounted.
+    pub(crate) fn without_mount<T>(
+        &self,
+        between: impl FnOnce(&Place) -> Result<T, Failure>,
+    ) -> Result<(T, Result<(), brim_trial::Errno>), Failure> {
+        self.open().clear();
+        let mut mounted = self.mounted.write().unwrap_or_else(PoisonError::into_inner);
+        let nothing = || Failure::new("unmount", "nothing is mounted any more").refused();
+        let place = mounted.take().ok_or_else(nothing)?.unmount()?;
+        let done = between(&place)?;
+        match place.mount() {
+            Ok(again) => {
+                self.fsids.lock().unwrap_or_else(PoisonError::into_inner).extend(again.fsid());
+                *mounted = Some(again);
+                Ok((done, Ok(())))
+            }
+            Err(Failure { errno: Some(errno), .. }) => Ok((done, Err(errno))),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// Makes the directories on the way to `name`.

@@ -1,14 +1,15 @@
 //! One operation of a scenario as system calls.
 
+mod content;
+mod whole;
+
 use std::fs::File;
 
-use brim_trial::event::HeldRequest;
+use brim_trial::event::{HeldRequest, Problem};
 use brim_trial::expression::OutOfRange;
 use brim_trial::operation::Range;
-use brim_trial::{Bytes, Content, Errno, Expression, Operation};
-use rand_xoshiro::Xoshiro256PlusPlus;
-use rand_xoshiro::rand_core::{Rng, SeedableRng};
-use rustix::fs::{AtFlags, FallocateFlags};
+use brim_trial::{Bytes, Errno, Expression, Operation};
+use rustix::fs::{AtFlags, FallocateFlags, IFlags};
 use rustix::io;
 
 use crate::Failure;
@@ -16,11 +17,13 @@ use crate::asks::Asks;
 use crate::loop_device::LoopDevice;
 use crate::protocol::{Answer, Ask};
 use crate::site::Site;
+use crate::sys;
+use crate::written::Source;
 
 /// How an operation ended.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    /// The system call that ended it; for a word with the disk, its verb.
+    /// The system call that ended it; for a word with the disk or a program, what that is called.
     pub(crate) syscall: &'static str,
     /// What that returned, or how it failed.
     pub(crate) result: Result<u64, Errno>,
@@ -28,6 +31,8 @@ pub(crate) struct Outcome {
     pub(crate) short: Option<Bytes>,
     /// What a gate held.
     pub(crate) held: Option<Vec<HeldRequest>>,
+    /// What is wrong although the system call did well.
+    pub(crate) problem: Option<Problem>,
     /// What it waited for will not come: nothing can be said of it, or of what was to follow.
     pub(crate) given_up: bool,
 }
@@ -40,48 +45,97 @@ pub(crate) struct Steps<'a> {
     pub(crate) asks: &'a Asks,
 }
 
+/// One operation in one round.
+#[derive(Clone, Copy, Debug)]
+struct Round {
+    iteration: u64,
+    /// Settles what is written.
+    seed: u64,
+}
+
+impl Round {
+    fn value(self, expression: &Expression) -> Result<u64, Failure> {
+        expression.value(self.iteration).map_err(|error| out_of_range(&error))
+    }
+}
+
 impl Steps<'_> {
     /// Runs one operation. `seed` settles what is written.
     pub(crate) fn run(self, operation: &Operation, iteration: u64, seed: u64) -> Result<Outcome, Failure> {
-        let value =
-            |expression: &Expression| expression.value(iteration).map_err(|error| out_of_range(&error));
+        let round = Round { iteration, seed };
+        match operation {
+            Operation::Syncfs {} => {
+                let synced = self.site.at(|root| rustix::fs::syncfs(root).map(|()| 0));
+                Ok(Outcome::new("syncfs", synced))
+            }
+            Operation::ResizeDisk { size } => self.resize(Bytes(round.value(size)?)),
+            Operation::Scrub {} => Ok(Outcome::new("ioctl", self.site.at(|root| sys::btrfs::scrub(root)))),
+            Operation::DropCaches {} => whole::drop_caches(),
+            Operation::Remount {} => self.remount(),
+            Operation::Check {} => self.check(),
+            Operation::PowerCut {} => self.power_cut(),
+            Operation::Await { gate, count } => self.wait_held(gate, *count),
+            Operation::Release { gate } => self.release(gate),
+            Operation::Subvolume { path } => Ok(self.subvolume(path)),
+            Operation::Snapshot { of, to, read_only } => Ok(self.snapshot(of, to, *read_only)),
+            Operation::Reflink { from, to, offset, length, to_offset } => {
+                let (offset, to_offset) = (round.value(offset)?, round.value(to_offset)?);
+                Ok(self.reflink((from, offset), round.value(length)?, (to, to_offset)))
+            }
+            on_a_file => self.on_a_file(on_a_file, round),
+        }
+    }
+
+    fn on_a_file(self, operation: &Operation, round: Round) -> Result<Outcome, Failure> {
         Ok(match operation {
             Operation::Fallocate { file, offset, length, keep_size } => {
-                let (offset, length) = (value(offset)?, value(length)?);
+                let (offset, length) = (round.value(offset)?, round.value(length)?);
                 let flags = if *keep_size { FallocateFlags::KEEP_SIZE } else { FallocateFlags::empty() };
-                self.with(file, "fallocate", |file| {
-                    rustix::fs::fallocate(file, flags, offset, length).map(|()| 0)
-                })
+                self.with(file, "fallocate", |file| rustix::fs::fallocate(file, flags, offset, length))
             }
             Operation::Pwrite { file, offset, length, data } => {
-                let (offset, length) = (value(offset)?, value(length)?);
-                match self.site.file(file) {
-                    Ok(file) => pwrite(&file, offset, &content(*data, length, seed)),
-                    Err(errno) => Outcome::new("openat", Err(errno)),
-                }
+                let source = Source { content: *data, seed: round.seed };
+                self.pwrite(file, round.value(offset)?, round.value(length)?, source)
             }
-            Operation::Fsync { file } => self.with(file, "fsync", |file| rustix::fs::fsync(file).map(|()| 0)),
-            Operation::Syncfs {} => {
-                Outcome::new("syncfs", self.site.at(|root| rustix::fs::syncfs(root).map(|()| 0)))
+            Operation::Pread { file, offset, length, expect } => {
+                self.pread(file, round.value(offset)?, round.value(length)?, *expect)
             }
-            Operation::Truncate { file, size } => {
-                let size = value(size)?;
-                self.with(file, "ftruncate", |file| rustix::fs::ftruncate(file, size).map(|()| 0))
+            Operation::SyncFileRange { file, offset, length } => {
+                let (offset, length) = (round.value(offset)?, round.value(length)?);
+                self.with(file, "sync_file_range", |file| sys::sync_file_range(file, offset, length))
             }
-            Operation::Unlink { file } => {
-                self.site.close(file);
-                let unlink = |root: &File| rustix::fs::unlinkat(root, file.as_str(), AtFlags::empty());
-                Outcome::new("unlinkat", self.site.at(unlink).map(|()| 0))
-            }
-            Operation::ResizeDisk { size } => self.resize(Bytes(value(size)?))?,
-            Operation::Await { gate, count } => self.wait_held(gate, *count)?,
-            Operation::Release { gate } => self.release(gate)?,
+            Operation::Fsync { file } => self.with(file, "fsync", |file| rustix::fs::fsync(file)),
+            Operation::Fdatasync { file } => self.with(file, "fdatasync", |file| rustix::fs::fdatasync(file)),
+            Operation::Nocow { file } => self.with(file, "ioctl", |file| {
+                rustix::fs::ioctl_getflags(file)
+                    .and_then(|flags| rustix::fs::ioctl_setflags(file, flags | IFlags::NOCOW))
+            }),
+            Operation::Truncate { file, size } => self.truncate(file, round.value(size)?),
+            Operation::Unlink { file } => self.unlink(file),
+            other => return Err(Failure::new("run a step", format!("`{}` has no doer", other.verb()))),
         })
     }
 
-    fn with(self, name: &str, syscall: &'static str, call: impl FnOnce(&File) -> io::Result<u64>) -> Outcome {
+    fn truncate(self, file: &str, size: u64) -> Outcome {
+        let outcome = self.with(file, "ftruncate", |file| rustix::fs::ftruncate(file, size));
+        if outcome.result.is_ok() {
+            self.site.written().truncate(file, size);
+        }
+        outcome
+    }
+
+    fn unlink(self, file: &str) -> Outcome {
+        self.site.close(file);
+        let unlinked = self.site.at(|root| rustix::fs::unlinkat(root, file, AtFlags::empty()));
+        if unlinked.is_ok() {
+            self.site.written().unlink(file);
+        }
+        Outcome::new("unlinkat", unlinked.map(|()| 0))
+    }
+
+    fn with(self, name: &str, syscall: &'static str, call: impl FnOnce(&File) -> io::Result<()>) -> Outcome {
         match self.site.file(name) {
-            Ok(file) => Outcome::new(syscall, call(&file)),
+            Ok(file) => Outcome::new(syscall, call(&file).map(|()| 0)),
             Err(errno) => Outcome::new("openat", Err(errno)),
         }
     }
@@ -121,7 +175,7 @@ impl Steps<'_> {
 impl Outcome {
     fn new(syscall: &'static str, result: io::Result<u64>) -> Self {
         let result = result.map_err(|errno| Errno(errno.raw_os_error()));
-        Self { syscall, result, short: None, held: None, given_up: false }
+        Self { syscall, result, short: None, held: None, problem: None, given_up: false }
     }
 
     fn holding(self, held: Vec<HeldRequest>) -> Self {
@@ -141,34 +195,4 @@ pub(crate) fn range(operation: &Operation, iteration: u64) -> Result<Option<Rang
 
 fn out_of_range(error: &OutOfRange) -> Failure {
     Failure::new("work out a quantity", error.to_string())
-}
-
-/// Writes all of `buffer`, so that a lack of space shows as the error of the call that could write nothing.
-fn pwrite(file: &File, offset: u64, buffer: &[u8]) -> Outcome {
-    let mut written = 0_usize;
-    let mut at = offset;
-    loop {
-        let result = rustix::io::pwrite(file, buffer.get(written..).unwrap_or_default(), at);
-        let count = match result {
-            Ok(count) => count,
-            Err(io::Errno::INTR) => continue,
-            Err(errno) => {
-                let short = (written > 0).then(|| Bytes(at - offset));
-                return Outcome { short, ..Outcome::new("pwrite64", Err(errno)) };
-            }
-        };
-        written += count;
-        at += u64::try_from(count).unwrap_or(u64::MAX);
-        if written >= buffer.len() || count == 0 {
-            return Outcome::new("pwrite64", Ok(at - offset));
-        }
-    }
-}
-
-fn content(content: Content, length: u64, seed: u64) -> Vec<u8> {
-    let mut buffer = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-    if content == Content::Random {
-        Xoshiro256PlusPlus::seed_from_u64(seed).fill_bytes(&mut buffer);
-    }
-    buffer
 }

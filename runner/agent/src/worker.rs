@@ -88,7 +88,7 @@ impl Worker {
             Command::Trial(order) => self.trial(&order),
             Command::Program { command } => self.program(&command),
             Command::Unmount => match self.mounted.take() {
-                Some(mounted) => mounted.unmount().map(|()| Reply::Done),
+                Some(mounted) => mounted.unmount().map(|_| Reply::Done),
                 None => Ok(Reply::Done),
             },
             Command::Detach => self.detach(),

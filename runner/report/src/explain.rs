@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use brim_trial::judge::blocks;
 use brim_trial::kernel::Requirement;
+use brim_trial::operation::Expect;
+use brim_trial::plan::Content as Outcome;
 use brim_trial::{Condition, Content, FilesystemKind, Operation, Phase, Plan};
 
 /// The whole scenario in plain sentences.
@@ -47,6 +49,9 @@ fn write_plan(text: &mut String, plan: &Plan) -> std::fmt::Result {
             free.0
         )?,
         None => writeln!(text, "It is left empty. Each trial starts on a fork of that disk.\n")?,
+    }
+    if plan.device.write_cache {
+        writeln!(text, "The disk has a volatile write cache.\n")?;
     }
     for row in &plan.device.faults {
         let op = row.when.op.named().first().map_or("request", |op| op.name());
@@ -113,7 +118,34 @@ fn operation(operation: &Operation) -> String {
             };
             format!("pwrite {length} of {data} to `{file}` at offset {offset}")
         }
+        Operation::Pread { file, offset, length, expect } => {
+            let expect = match expect {
+                Expect::Written => "what was written there",
+                Expect::Zeroes => "zeroes",
+            };
+            format!("pread {length} of `{file}` at offset {offset}, which has to be {expect}")
+        }
         Operation::Fsync { file } => format!("fsync `{file}`"),
+        Operation::Fdatasync { file } => format!("fdatasync `{file}`"),
+        Operation::SyncFileRange { file, offset, length } => {
+            format!("write {length} of `{file}` at offset {offset} back and wait (sync_file_range)")
+        }
+        Operation::Nocow { file } => format!("have `{file}` written in place (FS_NOCOW_FL)"),
+        Operation::Subvolume { path } => format!("make the subvolume `{path}`"),
+        Operation::Snapshot { of, to, read_only } => {
+            let kind = if *read_only { "read-only snapshot" } else { "snapshot" };
+            format!("make a {kind} of `{of}` at `{to}`")
+        }
+        Operation::Reflink { from, to, offset, length, to_offset } => format!(
+            "have `{to}` at offset {to_offset} share {length} of `{from}` at offset {offset} (FICLONERANGE)"
+        ),
+        Operation::Scrub {} => "scrub the disk".to_owned(),
+        Operation::DropCaches {} => "drop what the machine has cached".to_owned(),
+        Operation::Remount {} => "unmount and mount again".to_owned(),
+        Operation::Check {} => {
+            "unmount, have the filesystem's own checker look for mistakes, and mount again".to_owned()
+        }
+        Operation::PowerCut {} => "cut the disk's power, and mount what is left".to_owned(),
         Operation::Syncfs {} => "syncfs the mount".to_owned(),
         Operation::Truncate { file, size } => format!("truncate `{file}` to {size}"),
         Operation::Unlink { file } => format!("unlink `{file}`"),
@@ -131,5 +163,8 @@ fn condition(condition: &Condition) -> String {
     let space = condition.space.map_or_else(String::new, |space| {
         format!(", and a reservation of {space} space was refused under it")
     });
-    format!("{} fails{errno}{space}", condition.step)
+    match condition.content {
+        Some(Outcome::Lost) => format!("{} finds its content lost", condition.step),
+        None => format!("{} fails{errno}{space}", condition.step),
+    }
 }

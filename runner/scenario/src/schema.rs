@@ -50,6 +50,8 @@ pub(crate) struct File {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Device {
     pub(crate) size: Spanned<Formula>,
+    #[serde(default)]
+    pub(crate) write_cache: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -127,11 +129,65 @@ pub(crate) struct HeldTable {
 pub(crate) enum Verb {
     Fallocate(Table<Fallocate>),
     Pwrite(Table<Pwrite>),
+    Pread(Table<Pread>),
     Fsync(Table<OneFile>),
+    Fdatasync(Table<OneFile>),
+    SyncFileRange(Table<Range>),
     Syncfs(Table<Nothing>),
     Truncate(Table<Truncate>),
     Unlink(Table<OneFile>),
     ResizeDisk(Table<Size>),
+    Nocow(Table<OneFile>),
+    Subvolume(Table<Subvolume>),
+    Snapshot(Table<Snapshot>),
+    Reflink(Table<Reflink>),
+    Scrub(Table<Nothing>),
+    DropCaches(Table<Nothing>),
+    Remount(Table<Nothing>),
+    Check(Table<Nothing>),
+    PowerCut(Table<Nothing>),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Pread {
+    pub(crate) file: Text,
+    pub(crate) offset: Spanned<Formula>,
+    pub(crate) length: Spanned<Formula>,
+    pub(crate) expect: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Range {
+    pub(crate) file: Text,
+    pub(crate) offset: Spanned<Formula>,
+    pub(crate) length: Spanned<Formula>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Subvolume {
+    pub(crate) path: Text,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Snapshot {
+    pub(crate) of: Text,
+    pub(crate) to: Text,
+    #[serde(default)]
+    pub(crate) read_only: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Reflink {
+    pub(crate) from: Text,
+    pub(crate) to: Text,
+    pub(crate) offset: Spanned<Formula>,
+    pub(crate) length: Spanned<Formula>,
+    pub(crate) to_offset: Option<Spanned<Formula>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -182,6 +238,7 @@ pub(crate) struct Reproduced {
     pub(crate) step: Text,
     pub(crate) errno: Option<Text>,
     pub(crate) space: Option<Text>,
+    pub(crate) content: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -224,6 +281,11 @@ shapes! {
     Await => "a table such as `{ held = \"GATE\" }`",
     Fallocate => "a table with `file`, `offset` and `length`",
     Pwrite => "a table with `file`, `offset` and `length`",
+    Pread => "a table with `file`, `offset` and `length`",
+    Range => "a table with `file`, `offset` and `length`",
+    Subvolume => "a table such as `{ path = \"subvol\" }`",
+    Snapshot => "a table such as `{ of = \"subvol\", to = \"snap\" }`",
+    Reflink => "a table with `from`, `to`, `offset` and `length`",
     OneFile => "a table such as `{ file = \"blob\" }`",
     Nothing => "an empty table: `{}`",
     Truncate => "a table with `file` and `size`",

@@ -2,7 +2,8 @@
 
 use brim_device::fault::{Row, Then};
 use brim_trial::event::SpaceKind;
-use brim_trial::plan::{Condition, Phase, Step};
+use brim_trial::operation::Expect;
+use brim_trial::plan::{self, Condition, Device, Phase, Step};
 use brim_trial::{Content, Errno, Expression, Operation};
 use toml::Spanned;
 
@@ -25,12 +26,14 @@ const SECTOR: u64 = 512;
 struct Setting<'a> {
     /// The last round that is sure to be reached, from 0, as far as anybody can tell without running it.
     last_round: u64,
-    /// The fault table.
-    faults: &'a [Row],
+    /// The disk.
+    device: &'a Device,
+    /// Other workers are at work at the same time.
+    beside: bool,
 }
 
-/// One phase of a scenario with these faults.
-pub(crate) fn phase(phase: &schema::Phase, faults: &[Row], reader: &mut Reader<'_>) -> Checked<Phase> {
+/// One phase of a scenario with this disk.
+pub(crate) fn phase(phase: &schema::Phase, device: &Device, reader: &mut Reader<'_>) -> Checked<Phase> {
     let name = reader.text(&phase.name)?.value;
     let until = phase.until.as_ref().map(|name| errno(name, "until", reader)).transpose()?;
     let beside = workers(phase)? > 1;
@@ -47,7 +50,7 @@ pub(crate) fn phase(phase: &schema::Phase, faults: &[Row], reader: &mut Reader<'
         )
         .help("take `times` out, or give all steps to one worker: where one goes round, nothing says where the others are"));
     }
-    let setting = Setting { last_round: if until.is_some() { 0 } else { times - 1 }, faults };
+    let setting = Setting { device, beside, last_round: if until.is_some() { 0 } else { times - 1 } };
     if phase.step.get_ref().is_empty() {
         let place = Place::scenario(phase.step.span());
         return Err(Objection::new(place, "a phase without steps", "empty")
@@ -90,7 +93,10 @@ pub(crate) fn condition(
         [SpaceKind::Data, SpaceKind::Metadata, SpaceKind::System].map(|space| (space, space.to_string()));
     let spaces: Vec<(&str, SpaceKind)> = spaces.iter().map(|(space, name)| (name.as_str(), *space)).collect();
     let space = entry.space.as_ref().map(|name| option(name, "space", &spaces, reader)).transpose()?;
-    Ok(Condition { step, errno, space })
+    let contents = [("lost", plan::Content::Lost)];
+    let content =
+        entry.content.as_ref().map(|name| option(name, "content", &contents, reader)).transpose()?;
+    Ok(Condition { step, errno, space, content })
 }
 
 /// A count of `key` that is not zero.
@@ -148,21 +154,40 @@ fn step(
     }
     if let Some(gate) = &step.release {
         let name = check::fixed(gate, "release")?;
-        done.push((gate.span(), Operation::Release { gate: a_gate(name, gate.span(), setting.faults)? }));
+        done.push((
+            gate.span(),
+            Operation::Release { gate: a_gate(name, gate.span(), &setting.device.faults)? },
+        ));
     }
     let mut done = done.into_iter();
     let (first, second) = (done.next(), done.next());
-    let Some((_, operation)) = first else {
+    let Some((place, operation)) = first else {
         return Err(Objection::new(Place::scenario(entry.span()), "this step does nothing", "no verb")
             .help("say what the step does: `do.fsync = { file = \"blob\" }`, `await.held = \"GATE\"` or `release = \"GATE\"`"));
     };
-    if let Some((place, _)) = second {
-        return Err(Objection::new(Place::scenario(place), "a step does one thing", "the second one")
+    if let Some((second, _)) = second {
+        return Err(Objection::new(Place::scenario(second), "a step does one thing", "the second one")
             .help("write one of `do`, `await` and `release` a step"));
     }
+    possible(&operation, Place::scenario(place), setting)?;
     let name = step.name.as_ref().map(|name| check::fixed(name, "name")).transpose()?;
     let by = step.by.as_ref().map(|by| check::fixed(by, "by")).transpose()?;
     Ok(Step { name: name.unwrap_or_else(|| operation.verb().to_owned()), operation, by })
+}
+
+/// Whether a step may do this where it stands.
+fn possible(operation: &Operation, place: Place, setting: Setting<'_>) -> Checked<()> {
+    let verb = operation.verb();
+    if setting.beside && operation.takes_the_mount() {
+        let message = format!("`{verb}` takes the mount away while other workers are at work there");
+        return Err(Objection::new(place, message, "not beside others")
+            .help("give it a phase of its own: a phase begins when all workers of the one before are done"));
+    }
+    if matches!(operation, Operation::PowerCut {}) && !setting.device.write_cache {
+        return Err(Objection::new(place, "a power cut of this disk loses nothing", "no effect")
+            .help("give the disk a write cache: `[device]` with `write_cache = true`"));
+    }
+    Ok(())
 }
 
 fn wait_for(wait: &schema::Await, setting: Setting<'_>, reader: &mut Reader<'_>) -> Checked<Operation> {
@@ -172,7 +197,7 @@ fn wait_for(wait: &schema::Await, setting: Setting<'_>, reader: &mut Reader<'_>)
             (check::fixed(&table.gate, "gate")?, table.gate.span(), table.count.as_ref())
         }
     };
-    let gate = a_gate(gate, place, setting.faults)?;
+    let gate = a_gate(gate, place, &setting.device.faults)?;
     let count = count.map_or(Ok(1), |count| at_least_one(count, "count", reader))?;
     Ok(Operation::Await { gate, count })
 }
@@ -214,7 +239,42 @@ fn operation(verb: &schema::Verb, setting: Setting<'_>, reader: &mut Reader<'_>)
             length: size(&given.length, "length", reader)?,
             data: content(given.data.as_ref(), reader)?,
         },
+        Verb::Pread(given) => Operation::Pread {
+            file: file(&given.file, reader)?,
+            offset: size(&given.offset, "offset", reader)?,
+            length: size(&given.length, "length", reader)?,
+            expect: expect(given.expect.as_ref(), reader)?,
+        },
+        Verb::SyncFileRange(given) => Operation::SyncFileRange {
+            file: file(&given.file, reader)?,
+            offset: size(&given.offset, "offset", reader)?,
+            length: size(&given.length, "length", reader)?,
+        },
+        Verb::Reflink(given) => {
+            let offset = size(&given.offset, "offset", reader)?;
+            let to_offset = given.to_offset.as_ref().map(|given| size(given, "to_offset", reader));
+            Operation::Reflink {
+                from: file(&given.from, reader)?,
+                to: file(&given.to, reader)?,
+                length: size(&given.length, "length", reader)?,
+                to_offset: to_offset.unwrap_or_else(|| Ok(offset.clone()))?,
+                offset,
+            }
+        }
         Verb::Fsync(given) => Operation::Fsync { file: file(&given.file, reader)? },
+        Verb::Fdatasync(given) => Operation::Fdatasync { file: file(&given.file, reader)? },
+        Verb::Nocow(given) => Operation::Nocow { file: file(&given.file, reader)? },
+        Verb::Subvolume(given) => Operation::Subvolume { path: file(&given.path, reader)? },
+        Verb::Snapshot(given) => Operation::Snapshot {
+            of: file(&given.of, reader)?,
+            to: file(&given.to, reader)?,
+            read_only: given.read_only,
+        },
+        Verb::Scrub(_) => Operation::Scrub {},
+        Verb::DropCaches(_) => Operation::DropCaches {},
+        Verb::Remount(_) => Operation::Remount {},
+        Verb::Check(_) => Operation::Check {},
+        Verb::PowerCut(_) => Operation::PowerCut {},
         Verb::Syncfs(_) => Operation::Syncfs {},
         Verb::Truncate(given) => {
             Operation::Truncate { file: file(&given.file, reader)?, size: size(&given.size, "size", reader)? }
@@ -282,6 +342,11 @@ fn file(field: &schema::Text, reader: &mut Reader<'_>) -> Checked<String> {
 fn content(field: Option<&schema::Text>, reader: &mut Reader<'_>) -> Checked<Content> {
     let options = [("random", Content::Random), ("zeroes", Content::Zeroes)];
     field.map_or(Ok(Content::Random), |field| option(field, "data", &options, reader))
+}
+
+fn expect(field: Option<&schema::Text>, reader: &mut Reader<'_>) -> Checked<Expect> {
+    let options = [("same as written", Expect::Written), ("zeroes", Expect::Zeroes)];
+    field.map_or(Ok(Expect::Written), |field| option(field, "expect", &options, reader))
 }
 
 fn option<T: Copy>(

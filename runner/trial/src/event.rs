@@ -201,6 +201,58 @@ pub struct StepEvent {
     pub by: Option<String>,
     /// What the gate held when `await` or `release` looked.
     pub held: Option<Vec<HeldRequest>>,
+    /// How the step failed, where no system call said so.
+    pub problem: Option<Problem>,
+}
+
+impl StepEvent {
+    /// Whether the step failed, in whatever way.
+    #[must_use]
+    pub fn failed(&self) -> bool {
+        self.errno.is_some() || self.problem.is_some()
+    }
+}
+
+/// What is wrong although every system call did well.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Problem {
+    /// A read found other bytes than it ought to.
+    Lost(Lost),
+    /// A checker found mistakes.
+    Unclean(Said),
+}
+
+/// Content that is not as it ought to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// The first byte in the file that is another.
+    pub first: Bytes,
+    /// How many are others.
+    pub bytes: Bytes,
+    /// What stands there.
+    pub found: Found,
+}
+
+/// What stands where something else ought to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Found {
+    /// Nothing but zero bytes.
+    Zeroes,
+    /// The file ends before.
+    End,
+    /// Other bytes.
+    Other,
+}
+
+/// What a program said that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    /// Its exit code; -1 where a signal ended it.
+    pub exit: i32,
+    /// What it said, line by line.
+    pub lines: Vec<String>,
 }
 
 /// A request that the disk holds.

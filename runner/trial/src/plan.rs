@@ -46,6 +46,8 @@ pub struct Plan {
 pub struct Device {
     /// Its exact size.
     pub size: Bytes,
+    /// Whether it has a volatile write cache, which a power cut empties. What is there before the first step is durable.
+    pub write_cache: bool,
     /// Its fault table during the phases (not while the disk is prepared).
     pub faults: Vec<Row>,
 }
@@ -116,6 +118,16 @@ pub struct Condition {
     pub errno: Option<Errno>,
     /// Which reservation failed under it; any if `None`.
     pub space: Option<SpaceKind>,
+    /// What became of the content it read; anything if `None`.
+    pub content: Option<Content>,
+}
+
+/// What became of content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Content {
+    /// It is not what it ought to be.
+    Lost,
 }
 
 /// A verdict that is expected on some kernels.

@@ -1,5 +1,6 @@
 //! What the steps of a trial ask of the disk: another size, and words with its gates.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use brim_trial::Bytes;
 use brim_trial::event::HeldRequest;
 use nbd_server::{Disk, Held};
 
-use super::HostFuse;
+use super::{EXPORT, HostFuse};
 use crate::rig::RigError;
 
 /// How often a gate is looked at for whoever waits for it. What it holds stays held, so nothing is missed in between.
@@ -51,6 +52,8 @@ impl HostFuse {
                 let _released = disk.open_gate(&gate);
                 Answer::Released(held)
             }),
+            Ask::CutPower => self.cut_power().map(|()| Answer::Done),
+            Ask::RestorePower => self.restore_power().map(|()| Answer::Done),
             Ask::GiveUp => {
                 if let Some(attached) = &self.attached {
                     let _released = attached.disk.open_all_gates();
@@ -89,6 +92,28 @@ impl HostFuse {
         for Await { id, .. } in std::mem::take(&mut self.awaits.waiting) {
             self.agent.send(&Command::Answer { id, answer: Ok(Answer::GivenUp) })?;
         }
+        Ok(())
+    }
+
+    fn cut_power(&mut self) -> Result<(), String> {
+        let attached = self.attached.as_mut().ok_or(NO_DISK)?;
+        attached.kept = Some(attached.disk.durable());
+        // The unmount is to end, whatever it has to write.
+        let _released = attached.disk.open_all_gates();
+        Ok(())
+    }
+
+    fn restore_power(&mut self) -> Result<(), String> {
+        let attached = self.attached.as_mut().ok_or(NO_DISK)?;
+        let kept = attached.kept.take().ok_or("the power was not cut")?;
+        let disk = Disk::from_store_with(kept, attached.disk.options());
+        let _before = self.server.remove_export(EXPORT);
+        self.server.add_export(EXPORT, disk.clone()).map_err(|error| error.to_string())?;
+        let client = self.connect().map_err(|error| error.to_string())?;
+        let attached = self.attached.as_mut().ok_or(NO_DISK)?;
+        attached.size.store(disk.size().0, Ordering::Release);
+        *attached.client.write().unwrap_or_else(PoisonError::into_inner) = client;
+        attached.before.push(std::mem::replace(&mut attached.disk, disk));
         Ok(())
     }
 
