@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use brim_agent::protocol::TrialOrder;
+use brim_agent::protocol::{FaultOrder, TrialOrder};
+use brim_device::fault::Row;
 use brim_trial::event::{Prepared, Run, VerdictEvent};
 use brim_trial::plan::Filesystem;
 use brim_trial::{Bytes, Event, Plan, TrialVerdict, judge};
@@ -135,24 +136,21 @@ impl<'a> Executor<'a> {
         let mut rig = self.standing()?;
         rig.attach(&disk)?;
         rig.mount(&plan.filesystem)?;
-        for row in &plan.device.faults {
-            disk.add_fault(row.clone()).map_err(|error| RigError::Server(error.to_string()))?;
-        }
         let order = TrialOrder {
             trial,
             seed: self.settings.seed,
             phases: plan.phases.clone(),
             step_limit: plan.step_limit,
+            faults: plan.device.faults.iter().map(|row| fault_order(plan, row)).collect(),
         };
         let mut stuck = false;
         let asked = disk.stats();
-        let ended = rig.trial(order, &mut |event| {
+        let ended = rig.trial(order, &plan.device.faults, &mut |event| {
             stuck |= matches!(event, Event::Stuck(_));
             self.emit(event);
         });
-        let disks = rig.disks();
-        self.emit(host::requests(trial, &disks, asked));
-        for fault in disks.iter().flat_map(Disk::faults) {
+        self.emit(host::requests(trial, &disk, asked));
+        for fault in rig.faults() {
             let (row, matches, firings) = (fault.row.name, fault.matches, fault.firings);
             self.emit(Event::Fault { trial, row, matches, firings });
         }
@@ -161,7 +159,7 @@ impl<'a> Executor<'a> {
             Ok(()) | Err(_) if stuck => drop(rig),
             Err(error) => return Err(error),
             Ok(()) => {
-                let _released: usize = disks.iter().map(Disk::open_all_gates).sum();
+                let _released = disk.open_all_gates();
                 rig.detach()?;
                 self.rig = Some(rig);
             }
@@ -203,6 +201,11 @@ impl<'a> Executor<'a> {
             command,
         }
     }
+}
+
+fn fault_order(plan: &Plan, row: &Row) -> FaultOrder {
+    let (name, region) = (row.name.clone(), row.when.region.clone());
+    FaultOrder { armed: plan.is_armed(&name), name, region }
 }
 
 /// The time since `started` in seconds, to the millisecond: nobody can tell more of a whole run.

@@ -17,6 +17,8 @@ mod needs;
 mod operations;
 #[path = "system/program.rs"]
 mod program;
+#[path = "system/regions.rs"]
+mod regions;
 #[path = "system/rig.rs"]
 mod rig;
 #[path = "system/run.rs"]
@@ -43,6 +45,7 @@ fn main() {
         run::tests(),
         workers::tests(),
         operations::tests(),
+        regions::tests(),
         program::tests(),
         rig::tests(),
         end::tests(),

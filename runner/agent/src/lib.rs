@@ -17,6 +17,7 @@ mod namespace;
 mod phase;
 mod program;
 pub mod protocol;
+mod region;
 mod serve;
 mod site;
 mod steps;

@@ -57,6 +57,11 @@ impl LoopDevice {
     /// Takes the size from the file again, and says what it is now by the kernel's account.
     pub(crate) fn update_size(&self) -> Result<Bytes, Failure> {
         sys::loop_set_capacity(&self.device).trying(|| format!("tell {} its new size", self.path))?;
+        self.size()
+    }
+
+    /// Its size by the kernel's account.
+    pub(crate) fn size(&self) -> Result<Bytes, Failure> {
         let path = format!("/sys/class/block/{}/size", self.name());
         let what = || format!("read {path}");
         let sectors = std::fs::read_to_string(&path).trying(what)?;

@@ -46,6 +46,7 @@ pub(crate) fn run(order: &TrialOrder, mut bench: Bench<'_>) -> Result<(), Failur
     }
     let counters = bench.site.with(Mounted::counters)?;
     (bench.emit)(Event::Counters { trial, when: When::Before, counters })?;
+    bench.steps(order).arm_first()?;
     for (index, phase) in order.phases.iter().enumerate() {
         let run = Run { order, index, phase, bench: &bench };
         match run.phase()? {
@@ -59,6 +60,10 @@ pub(crate) fn run(order: &TrialOrder, mut bench: Bench<'_>) -> Result<(), Failur
 }
 
 impl Bench<'_> {
+    fn steps<'a>(&'a self, order: &'a TrialOrder) -> Steps<'a> {
+        Steps { site: self.site, device: self.device, asks: self.asks, faults: &order.faults }
+    }
+
     fn with_tickets<T>(&self, work: impl FnOnce(&mut Tickets) -> T) -> Option<T> {
         self.tickets.as_ref().map(|tickets| work(&mut tickets.lock().unwrap_or_else(PoisonError::into_inner)))
     }
@@ -171,7 +176,7 @@ impl Run<'_, '_> {
 
     /// Does one step, and tells of it.
     fn step(self, place: Place, step: &Step, completed: &mut [u64]) -> Result<End, Failure> {
-        let Bench { site, device, asks, watch, .. } = *self.bench;
+        let watch = self.bench.watch;
         let what = match &step.by {
             Some(by) => format!("{} by {by}", step.name),
             None => step.name.clone(),
@@ -179,8 +184,7 @@ impl Run<'_, '_> {
         watch.begin(self.order.trial, &what, self.order.step_limit);
         let from = monotonic();
         let seed = seed(self.order, self.index, place.at, place.iteration);
-        let steps = Steps { site, device, asks };
-        let outcome = steps.run(&step.operation, place.iteration, seed)?;
+        let outcome = self.bench.steps(self.order).run(&step.operation, place.iteration, seed)?;
         let to = monotonic();
         if outcome.given_up {
             return Ok(End::GivenUp);
@@ -230,6 +234,7 @@ impl Run<'_, '_> {
             by: step.by.clone(),
             held: outcome.held.clone(),
             problem: outcome.problem.clone(),
+            region: outcome.region.clone(),
         })
     }
 }

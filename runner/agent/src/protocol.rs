@@ -1,6 +1,7 @@
 //! The channel between the executor and the agent: JSON lines both ways over a stream socket, one command at a time.
 //! File descriptors go over a second socket, in the order in which the lines speak of them.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, IoSlice, IoSliceMut, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,7 +9,7 @@ use std::os::unix::net::UnixStream;
 
 use brim_trial::event::HeldRequest;
 use brim_trial::plan::Filesystem;
-use brim_trial::{Bytes, Counters, Event, Nanos, Phase};
+use brim_trial::{ByteRange, Bytes, Counters, Event, Nanos, Phase};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags,
@@ -68,6 +69,19 @@ pub struct TrialOrder {
     pub phases: Vec<Phase>,
     /// How long one step may take.
     pub step_limit: Nanos,
+    /// The faults of the disk.
+    pub faults: Vec<FaultOrder>,
+}
+
+/// What the agent has to know of a fault.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FaultOrder {
+    /// Its name.
+    pub name: String,
+    /// The region that it is about.
+    pub region: Option<String>,
+    /// Whether a step puts it in force, and not the trial's beginning.
+    pub armed: bool,
 }
 
 /// What the agent says.
@@ -108,9 +122,16 @@ pub enum Ask {
         /// The gate.
         gate: String,
     },
-    /// The disk as it is durable now kept for later. Until then it goes on, with its faults and gates out of force.
+    /// Faults put in force, one after the other. Each [`FaultOrder::region`] of them is defined.
+    Arm {
+        /// Their names.
+        faults: Vec<String>,
+        /// Which bytes the regions are.
+        regions: BTreeMap<String, Vec<ByteRange>>,
+    },
+    /// The content of this moment kept, with what of it is durable. The disk goes on; no fault is in force any more.
     CutPower,
-    /// What was kept at [`Ask::CutPower`] as the disk, at once. Nothing may be mounted. No fault is in force on it.
+    /// What was durable at [`Ask::CutPower`] as the disk's content. Nothing may be mounted.
     RestorePower,
     /// All gates opened for good, and every [`Ask::Await`] answered: what they wait for will not come.
     GiveUp,
@@ -126,6 +147,8 @@ pub enum Answer {
     Held(Vec<HeldRequest>),
     /// What the gate held before it was opened; all of it is done.
     Released(Vec<HeldRequest>),
+    /// How much was lost with the power.
+    Lost(Bytes),
     /// The gates are open, so that what was to be waited for will not come.
     GivenUp,
 }

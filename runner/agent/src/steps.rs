@@ -3,19 +3,21 @@
 mod content;
 mod whole;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 
 use brim_trial::event::{HeldRequest, Problem};
 use brim_trial::expression::OutOfRange;
 use brim_trial::operation::Range;
-use brim_trial::{Bytes, Errno, Expression, Operation};
+use brim_trial::{ByteRange, Bytes, Errno, Expression, Operation};
 use rustix::fs::{AtFlags, FallocateFlags, IFlags};
 use rustix::io;
 
 use crate::Failure;
 use crate::asks::Asks;
 use crate::loop_device::LoopDevice;
-use crate::protocol::{Answer, Ask};
+use crate::protocol::{Answer, Ask, FaultOrder};
+use crate::region;
 use crate::site::Site;
 use crate::sys;
 use crate::written::Source;
@@ -33,6 +35,8 @@ pub(crate) struct Outcome {
     pub(crate) held: Option<Vec<HeldRequest>>,
     /// What is wrong although the system call did well.
     pub(crate) problem: Option<Problem>,
+    /// Where a fault was armed.
+    pub(crate) region: Option<Vec<ByteRange>>,
     /// What it waited for will not come: nothing can be said of it, or of what was to follow.
     pub(crate) given_up: bool,
 }
@@ -43,6 +47,7 @@ pub(crate) struct Steps<'a> {
     pub(crate) site: &'a Site,
     pub(crate) device: &'a LoopDevice,
     pub(crate) asks: &'a Asks,
+    pub(crate) faults: &'a [FaultOrder],
 }
 
 /// One operation in one round.
@@ -76,6 +81,7 @@ impl Steps<'_> {
             Operation::PowerCut {} => self.power_cut(),
             Operation::Await { gate, count } => self.wait_held(gate, *count),
             Operation::Release { gate } => self.release(gate),
+            Operation::Arm { fault } => self.arm(|order| order.name == *fault),
             Operation::Subvolume { path } => Ok(self.subvolume(path)),
             Operation::Snapshot { of, to, read_only } => Ok(self.snapshot(of, to, *read_only)),
             Operation::Reflink { from, to, offset, length, to_offset } => {
@@ -165,6 +171,27 @@ impl Steps<'_> {
         })
     }
 
+    /// Puts the faults in force that the trial begins with.
+    pub(crate) fn arm_first(self) -> Result<(), Failure> {
+        if self.faults.iter().any(|order| !order.armed) {
+            self.arm(|order| !order.armed)?;
+        }
+        Ok(())
+    }
+
+    /// Finds the regions of the faults that `which` picks, and puts these in force.
+    fn arm(self, which: impl Fn(&FaultOrder) -> bool) -> Result<Outcome, Failure> {
+        let orders = || self.faults.iter().filter(|order| which(order));
+        let mut regions = BTreeMap::new();
+        for name in orders().filter_map(|order| order.region.as_ref()) {
+            regions.insert(name.clone(), region::resolve(name, self.site, self.device)?);
+        }
+        let region = regions.values().next().cloned();
+        let faults = orders().map(|order| order.name.clone()).collect();
+        self.word(Ask::Arm { faults, regions })?;
+        Ok(Outcome { region, ..Outcome::new("arm", Ok(0)) })
+    }
+
     /// Asks the executor for what it can always do.
     fn word(self, ask: Ask) -> Result<Answer, Failure> {
         let what = format!("{ask:?}");
@@ -175,7 +202,7 @@ impl Steps<'_> {
 impl Outcome {
     fn new(syscall: &'static str, result: io::Result<u64>) -> Self {
         let result = result.map_err(|errno| Errno(errno.raw_os_error()));
-        Self { syscall, result, short: None, held: None, problem: None, given_up: false }
+        Self { syscall, result, short: None, held: None, problem: None, region: None, given_up: false }
     }
 
     fn holding(self, held: Vec<HeldRequest>) -> Self {

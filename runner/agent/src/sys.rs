@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "ioctls with their own structs, and unshare")]
 
 pub(crate) mod btrfs;
+mod fiemap;
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -12,6 +13,8 @@ use rustix::io;
 use rustix::ioctl::{self, NoArg, Setter, opcode};
 use rustix::thread::UnshareFlags;
 use syscalls::Sysno;
+
+pub(crate) use fiemap::fiemap;
 
 /// The running kernel's release: `6.18.44-cloud-amd64`.
 #[must_use]

@@ -53,14 +53,7 @@ fn write_plan(text: &mut String, plan: &Plan) -> std::fmt::Result {
     if plan.device.write_cache {
         writeln!(text, "The disk has a volatile write cache.\n")?;
     }
-    for row in &plan.device.faults {
-        let op = row.when.op.named().first().map_or("request", |op| op.name());
-        let which = match row.when.nth {
-            Some(nth) => format!("{op} number {nth}"),
-            None => format!("every {op}"),
-        };
-        writeln!(text, "While the steps run, the disk holds {which} (\"{}\").\n", row.name)?;
-    }
+    write_faults(text, plan)?;
     for phase in &plan.phases {
         write_phase(text, phase)?;
     }
@@ -88,8 +81,43 @@ fn write_plan(text: &mut String, plan: &Plan) -> std::fmt::Result {
     Ok(())
 }
 
+fn write_faults(text: &mut String, plan: &Plan) -> std::fmt::Result {
+    for row in &plan.device.faults {
+        let ops: Vec<&str> = row.when.op.named().iter().map(|op| op.name()).collect();
+        let op = if ops.is_empty() { "request".to_owned() } else { ops.join(" or ") };
+        let which = match (row.when.nth, row.when.every) {
+            (Some(nth), _) => format!("{op} number {nth}"),
+            (None, Some(every)) => format!("one {op} in {every}"),
+            (None, None) => format!("every {op}"),
+        };
+        let region = row.when.region.as_ref().map(|region| format!(" of {region}")).unwrap_or_default();
+        let does = match row.then.name() {
+            "hold" => "holds",
+            "delay" => "delays",
+            "limit" => "limits the rate of",
+            "seek" => "seeks for",
+            "error" => "fails",
+            "drop" => "drops",
+            "torn" => "tears",
+            "misdirect" => "misdirects",
+            "flip" => "flips bits of",
+            _ => "ends the connection at",
+        };
+        let when = if plan.is_armed(&row.name) {
+            format!("From where \"{}\" is put in force", row.name)
+        } else {
+            "While the steps run".to_owned()
+        };
+        writeln!(text, "{when}, the disk {does} {which}{region} (\"{}\").\n", row.name)?;
+    }
+    Ok(())
+}
+
 fn write_phase(text: &mut String, phase: &Phase) -> std::fmt::Result {
     match (phase.until, phase.times) {
+        (Some(errno), 1) => {
+            writeln!(text, "Then, once, or until something fails with {errno} ({}):", phase.name)?;
+        }
         (Some(errno), _) => writeln!(text, "Then, until something fails with {errno} ({}):", phase.name)?,
         (None, 1) => writeln!(text, "Then, once ({}):", phase.name)?,
         (None, times) => writeln!(text, "Then, {times} times ({}):", phase.name)?,
@@ -154,6 +182,7 @@ fn operation(operation: &Operation) -> String {
         }
         Operation::Await { gate, count: 1 } => format!("wait until a request is held by \"{gate}\""),
         Operation::Await { gate, count } => format!("wait until {count} requests are held by \"{gate}\""),
+        Operation::Arm { fault } => format!("put the fault \"{fault}\" in force"),
         Operation::Release { gate } => format!("open the gate \"{gate}\" for good"),
     }
 }

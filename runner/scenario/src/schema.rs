@@ -101,6 +101,7 @@ pub(crate) struct Step {
     #[serde(rename = "await")]
     pub(crate) wait: Option<Spanned<Table<Await>>>,
     pub(crate) release: Option<Text>,
+    pub(crate) arm: Option<Text>,
     pub(crate) name: Option<Text>,
 }
 

@@ -159,6 +159,11 @@ fn step(
             Operation::Release { gate: a_gate(name, gate.span(), &setting.device.faults)? },
         ));
     }
+    if let Some(fault) = &step.arm {
+        let name = check::fixed(fault, "arm")?;
+        let faults = &setting.device.faults;
+        done.push((fault.span(), Operation::Arm { fault: a_fault(name, fault.span(), faults)? }));
+    }
     let mut done = done.into_iter();
     let (first, second) = (done.next(), done.next());
     let Some((place, operation)) = first else {
@@ -167,7 +172,7 @@ fn step(
     };
     if let Some((second, _)) = second {
         return Err(Objection::new(Place::scenario(second), "a step does one thing", "the second one")
-            .help("write one of `do`, `await` and `release` a step"));
+            .help("write one of `do`, `await`, `release` and `arm` a step"));
     }
     possible(&operation, Place::scenario(place), setting)?;
     let name = step.name.as_ref().map(|name| check::fixed(name, "name")).transpose()?;
@@ -219,6 +224,21 @@ fn a_gate(name: String, place: std::ops::Range<usize>, faults: &[Row]) -> Checke
     };
     let message = format!("no fault that holds requests is called `{name}`");
     Err(Objection::new(Place::scenario(place), message, "names no gate").help(help))
+}
+
+/// `name`, which is that of a fault.
+fn a_fault(name: String, place: std::ops::Range<usize>, faults: &[Row]) -> Checked<String> {
+    let names: Vec<&str> = faults.iter().map(|row| row.name.as_str()).collect();
+    if names.contains(&name.as_str()) {
+        return Ok(name);
+    }
+    let help = if names.is_empty() {
+        "this scenario has none: write a `[[fault]]` with that `name`".to_owned()
+    } else {
+        suggest::help(&name, &names, "faults of this scenario")
+    };
+    Err(Objection::new(Place::scenario(place), format!("no fault is called `{name}`"), "names no fault")
+        .help(help))
 }
 
 fn operation(verb: &schema::Verb, setting: Setting<'_>, reader: &mut Reader<'_>) -> Checked<Operation> {

@@ -229,6 +229,7 @@ step = [
   { by = "one", await.held = { gate = "commit", count = "${rounds}" } },
   { by = "two", await.held = "all", name = "wait" },
   { by = "one", release = "commit" },
+  { by = "two", arm = "all" },
   { do.syncfs = {} },
 ]
 
@@ -281,6 +282,8 @@ fn every_key_arrives_in_the_plan() {
     assert_eq!(made.phases[1].steps[0].operation, Operation::Await { gate: gate.clone(), count: 2 });
     assert_eq!(made.phases[1].steps[2].operation, Operation::Release { gate });
     assert_eq!(name, "wait");
+    assert_eq!(made.phases[1].steps[3].operation, Operation::Arm { fault: "all".to_owned() });
+    assert!(made.is_armed("all") && !made.is_armed("commit"));
     assert!(made.device.write_cache);
     let verbs: Vec<&str> = made.phases[2].steps.iter().map(|step| step.operation.verb()).collect();
     let expected = "subvolume nocow sync_file_range fdatasync snapshot reflink scrub drop_caches remount power_cut check pread";

@@ -47,7 +47,7 @@ pub(crate) fn exec(brim: &Brim, command: &[String]) -> Result<Exit, Error> {
     let mut events = Vec::new();
     let asked = disk.stats();
     rig.program(from_here(command), &mut |event| events.push(event))?;
-    events.push(host::requests(1, &[disk], asked));
+    events.push(host::requests(1, &disk, asked));
     let style = output::style(&std::io::stderr());
     for line in evidence::lines(&events, 1, style) {
         // Where nothing was filled, btrfs' counter is of the chunks it has given out so far: no measure of the disk.

@@ -10,25 +10,23 @@ mod fuse;
 
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use brim_agent::protocol::{Command, Message, Reply, TrialOrder};
-use brim_device::Store;
-use brim_device::fault::Op;
+use brim_device::fault::{Op, Row};
 use brim_trial::event::{RequestCount, Stuck};
 use brim_trial::plan::Filesystem;
 use brim_trial::{Bytes, Counters, Event};
 use fuser::BackgroundSession;
 use nbd_server::client::Client;
-use nbd_server::{Count, Disk, Held, Server, Stats};
+use nbd_server::{Disk, Fault, Held, Server, Stats};
 
 use crate::interrupt::Interrupt;
 use crate::rig::RigError;
 use agent::Agent;
 use asks::{AWAIT_TICK, Awaits};
-use fuse::Clients;
 
 /// How often the executor looks whether it was interrupted.
 const TICK: Duration = Duration::from_millis(50);
@@ -49,6 +47,8 @@ pub(crate) struct HostFuse {
     server: Server,
     attached: Option<Attached>,
     awaits: Awaits,
+    /// The faults of the trial, in force or not.
+    rows: Vec<Row>,
     interrupt: Interrupt,
     /// A program of the user's has run: what the keyboard says was said to it.
     programs: bool,
@@ -58,13 +58,10 @@ pub(crate) struct HostFuse {
 #[derive(Debug)]
 struct Attached {
     disk: Disk,
-    client: Clients,
     size: Arc<AtomicU64>,
     session: BackgroundSession,
-    /// Disks that have lost their power, the first one first.
-    before: Vec<Disk>,
-    /// What is durable since the power was cut.
-    kept: Option<Store>,
+    /// What rows did that went with the power of the disk.
+    faults_before: Vec<Fault>,
 }
 
 impl HostFuse {
@@ -72,7 +69,7 @@ impl HostFuse {
     pub(crate) fn start(interrupt: Interrupt) -> Result<Self, RigError> {
         let agent = Agent::start().map_err(|source| RigError::AgentStart { source })?;
         let (server, awaits) = (Server::new(), Awaits::default());
-        Ok(Self { agent, server, attached: None, awaits, interrupt, programs: false })
+        Ok(Self { agent, server, attached: None, awaits, rows: Vec::new(), interrupt, programs: false })
     }
 
     /// Puts `disk` under the kernel.
@@ -85,27 +82,23 @@ impl HostFuse {
         self.server.add_export(EXPORT, disk.clone()).map_err(|error| RigError::server(&error))?;
         self.call(&Command::OpenFuse, &mut |_| {})?;
         let fuse = self.agent.receive_fd()?;
-        let client = Arc::new(RwLock::new(self.connect()?));
+        let stream = self.server.connect().map_err(|error| RigError::server(&error))?;
+        let client = Client::connect(stream, EXPORT).map_err(|error| RigError::server(&error))?;
         let size = Arc::new(AtomicU64::new(disk.size().0));
-        let session = fuse::serve(Arc::clone(&client), Arc::clone(&size), fuse)
+        let session = fuse::serve(Arc::new(client), Arc::clone(&size), fuse)
             .map_err(|source| RigError::Fuse { source })?;
-        let (disk, before) = (disk.clone(), Vec::new());
-        self.attached = Some(Attached { disk, client, size, session, before, kept: None });
+        self.attached = Some(Attached { disk: disk.clone(), size, session, faults_before: Vec::new() });
         self.call(&Command::AttachLoop, &mut |_| {}).map(drop)
     }
 
-    /// A client of the disk.
-    fn connect(&self) -> Result<Arc<Client>, RigError> {
-        let stream = self.server.connect().map_err(|error| RigError::server(&error))?;
-        Client::connect(stream, EXPORT).map(Arc::new).map_err(|error| RigError::server(&error))
-    }
-
-    /// The disks that were under the kernel since the last attach: another one after each power cut.
-    pub(crate) fn disks(&self) -> Vec<Disk> {
-        let disks = |attached: &Attached| {
-            attached.before.iter().chain(std::iter::once(&attached.disk)).cloned().collect()
+    /// What every row did that was in force since the last attach, also those that went with the power.
+    pub(crate) fn faults(&self) -> Vec<Fault> {
+        let faults = |attached: &Attached| {
+            let mut faults = attached.faults_before.clone();
+            faults.extend(attached.disk.faults());
+            faults
         };
-        self.attached.as_ref().map_or_else(Vec::new, disks)
+        self.attached.as_ref().map_or_else(Vec::new, faults)
     }
 
     /// Makes a filesystem on the disk.
@@ -130,9 +123,15 @@ impl HostFuse {
         counters(reply)
     }
 
-    /// Runs the steps of a trial and tells what was seen.
-    pub(crate) fn trial(&mut self, order: TrialOrder, emit: &mut dyn FnMut(Event)) -> Result<(), RigError> {
+    /// Runs the steps of a trial, with these faults for them to put in force, and tells what was seen.
+    pub(crate) fn trial(
+        &mut self,
+        order: TrialOrder,
+        faults: &[Row],
+        emit: &mut dyn FnMut(Event),
+    ) -> Result<(), RigError> {
         self.awaits = Awaits::default();
+        self.rows = faults.to_vec();
         self.call(&Command::Trial(order), emit).map(drop)
     }
 
@@ -255,16 +254,14 @@ impl Drop for HostFuse {
     }
 }
 
-/// What was asked of the first of `disks` since its statistics were `before`, and of the others.
-pub(crate) fn requests(trial: u32, disks: &[Disk], before: Stats) -> Event {
-    let after: Vec<Stats> = disks.iter().map(Disk::stats).collect();
+/// What was asked of `disk` since its statistics were `before`.
+pub(crate) fn requests(trial: u32, disk: &Disk, before: Stats) -> Event {
+    let after = disk.stats();
     let asked = |op: Op| {
-        let sum = |count: fn(Count) -> u64| {
-            let after: u64 = after.iter().map(|stats| count(stats.of(op))).sum();
-            after.saturating_sub(count(before.of(op)))
-        };
-        let (requests, bytes) = (sum(|count| count.requests), sum(|count| count.bytes.0));
-        (requests > 0).then(|| (op.name().to_owned(), RequestCount { requests, bytes: Bytes(bytes) }))
+        let (before, after) = (before.of(op), after.of(op));
+        let requests = after.requests - before.requests;
+        let count = RequestCount { requests, bytes: Bytes(after.bytes.0 - before.bytes.0) };
+        (requests > 0).then(|| (op.name().to_owned(), count))
     };
     let requests =
         [Op::Read, Op::Write, Op::Flush, Op::Trim, Op::Zeroes].into_iter().filter_map(asked).collect();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use brim_device::{Bytes, Nanos};
+use brim_device::{ByteRange, Bytes, Nanos};
 use serde::{Deserialize, Serialize};
 
 use crate::SCHEMA;
@@ -203,6 +203,8 @@ pub struct StepEvent {
     pub held: Option<Vec<HeldRequest>>,
     /// How the step failed, where no system call said so.
     pub problem: Option<Problem>,
+    /// The bytes of the disk that a fault was armed for, where it has a region.
+    pub region: Option<Vec<ByteRange>>,
 }
 
 impl StepEvent {

@@ -236,6 +236,7 @@ mod tests {
             by: None,
             held: None,
             problem: None,
+            region: None,
         })
     }
 

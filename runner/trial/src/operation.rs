@@ -129,6 +129,11 @@ pub enum Operation {
         /// How many.
         count: u64,
     },
+    /// Puts a fault in force, its region as it is at this moment.
+    Arm {
+        /// The name of the fault.
+        fault: String,
+    },
     /// Opens the gate for good, and waits until what it held is done.
     Release {
         /// The name of the fault.
@@ -181,6 +186,7 @@ impl Operation {
             Self::Check {} => "check",
             Self::PowerCut {} => "power_cut",
             Self::Await { .. } => "await",
+            Self::Arm { .. } => "arm",
             Self::Release { .. } => "release",
         }
     }
@@ -209,6 +215,7 @@ impl Operation {
             | Self::Check {}
             | Self::PowerCut {}
             | Self::Await { .. }
+            | Self::Arm { .. }
             | Self::Release { .. } => None,
         }
     }

@@ -140,6 +140,13 @@ pub struct Known {
 }
 
 impl Plan {
+    /// Whether a step puts the fault `name` in force, so that it is not from the start.
+    #[must_use]
+    pub fn is_armed(&self, name: &str) -> bool {
+        let arms = |step: &Step| matches!(&step.operation, Operation::Arm { fault } if fault == name);
+        self.phases.iter().flat_map(|phase| &phase.steps).any(arms)
+    }
+
     /// The verdict that is expected on the kernel `release`, where one is known.
     #[must_use]
     pub fn known_on(&self, release: &str) -> Option<Verdict> {

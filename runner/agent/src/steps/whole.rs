@@ -6,7 +6,7 @@ use brim_trial::event::Problem;
 use super::{Outcome, Steps};
 use crate::Failure;
 use crate::failure::Trying;
-use crate::protocol::Ask;
+use crate::protocol::{Answer, Ask};
 
 /// Drops what the machine has cached and could read again.
 pub(super) fn drop_caches() -> Result<Outcome, Failure> {
@@ -36,12 +36,16 @@ impl Steps<'_> {
     pub(super) fn power_cut(self) -> Result<Outcome, Failure> {
         // A mounted filesystem cannot be stopped from writing: it writes to a disk that nobody will see again.
         self.word(Ask::CutPower)?;
-        let ((), mounted) = self.site.without_mount(|_| {
-            self.word(Ask::RestorePower)?;
+        let (lost, mounted) = self.site.without_mount(|_| {
+            let lost = match self.word(Ask::RestorePower)? {
+                Answer::Lost(lost) => lost.0,
+                _ => 0,
+            };
             self.device.forget()?;
-            self.device.forget_cache()
+            self.device.forget_cache()?;
+            Ok(lost)
         })?;
-        Ok(after_mount(mounted))
+        Ok(Outcome { result: mounted.map(|()| lost), ..after_mount(mounted) })
     }
 }
 

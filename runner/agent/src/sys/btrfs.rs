@@ -11,6 +11,7 @@ const MAGIC: u8 = 0x94;
 const FORGET_DEV: ioctl::Opcode = opcode::write::<VolArgs>(MAGIC, 5);
 const SUBVOL_CREATE: ioctl::Opcode = opcode::write::<VolArgs>(MAGIC, 14);
 const SNAP_CREATE_V2: ioctl::Opcode = opcode::write::<VolArgsV2>(MAGIC, 23);
+const TREE_SEARCH_V2: ioctl::Opcode = opcode::read_write::<SearchHead>(MAGIC, 17);
 const SCRUB: ioctl::Opcode = opcode::read_write::<ScrubArgs>(MAGIC, 27);
 const FS_INFO: ioctl::Opcode = opcode::read::<FsInfo>(MAGIC, 31);
 const SUBVOL_RDONLY: u64 = 2;
@@ -83,6 +84,108 @@ struct CloneRange {
     from_offset: u64,
     length: u64,
     to_offset: u64,
+}
+
+/// `struct btrfs_ioctl_search_args_v2` without its buffer.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct SearchHead {
+    tree: u64,
+    objectid: [u64; 2],
+    offset: [u64; 2],
+    transid: [u64; 2],
+    kind: [u32; 2],
+    items: u32,
+    unused: u32,
+    more_unused: [u64; 4],
+    size: u64,
+}
+
+/// How much of a tree is read at once: more than the longest of the items that are asked for.
+const SEARCH_SIZE: usize = 16 << 10;
+/// `struct btrfs_ioctl_search_header`.
+const ITEM_HEAD: usize = 32;
+
+#[repr(C)]
+struct Search {
+    head: SearchHead,
+    buffer: [u8; SEARCH_SIZE],
+}
+
+// include/uapi/linux/btrfs_tree.h, v6.12.
+const CHUNK_TREE: u64 = 3;
+const FIRST_CHUNK_TREE: u64 = 256;
+const CHUNK_ITEM: u32 = 228;
+const EXTENT_DATA: u32 = 108;
+
+/// An item of a tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Item {
+    /// The last part of its key.
+    pub(crate) offset: u64,
+    /// What it holds.
+    pub(crate) data: Vec<u8>,
+}
+
+/// The chunks of the filesystem; their keys' offsets are logical addresses.
+pub(crate) fn chunk_items(mount: impl AsFd) -> io::Result<Vec<Item>> {
+    search(mount, CHUNK_TREE, FIRST_CHUNK_TREE, CHUNK_ITEM)
+}
+
+/// The extents of a file; their keys' offsets are places in the file.
+pub(crate) fn extent_items(file: &File) -> io::Result<Vec<Item>> {
+    let inode = rustix::fs::fstat(file)?.st_ino;
+    // Tree 0 is the subvolume that the file is in.
+    search(file, 0, inode, EXTENT_DATA)
+}
+
+/// All items of a tree with this object and kind, in order of their offsets.
+fn search(within: impl AsFd, tree: u64, objectid: u64, kind: u32) -> io::Result<Vec<Item>> {
+    let mut items: Vec<Item> = Vec::new();
+    let mut search = Box::new(Search {
+        head: SearchHead {
+            tree,
+            objectid: [objectid; 2],
+            offset: [0, u64::MAX],
+            transid: [0, u64::MAX],
+            kind: [kind; 2],
+            items: u32::MAX,
+            unused: 0,
+            more_unused: [0; 4],
+            size: u64::try_from(SEARCH_SIZE).unwrap_or(0),
+        },
+        buffer: [0; SEARCH_SIZE],
+    });
+    let head = search.head;
+    loop {
+        let from = match items.last() {
+            None => 0,
+            Some(Item { offset: u64::MAX, .. }) => return Ok(items),
+            Some(last) => last.offset + 1,
+        };
+        search.head = SearchHead { offset: [from, u64::MAX], ..head };
+        // SAFETY: BTRFS_IOC_TREE_SEARCH_V2 reads and writes the head and as many bytes behind it as the head says.
+        unsafe { ioctl::ioctl(within.as_fd(), Updater::<TREE_SEARCH_V2, Search>::new(&mut search)) }?;
+        let before = items.len();
+        let mut rest = search.buffer.as_slice();
+        for _ in 0..search.head.items {
+            let Some(item) = item(&mut rest) else { return Err(io::Errno::UCLEAN) };
+            items.push(item);
+        }
+        if items.len() == before {
+            return Ok(items);
+        }
+    }
+}
+
+/// Takes an item off the front of a buffer: transaction, object, offset, kind and length, then as many bytes.
+fn item(rest: &mut &[u8]) -> Option<Item> {
+    let offset = u64::from_ne_bytes(rest.get(16..24)?.try_into().ok()?);
+    let length = usize::try_from(u32::from_ne_bytes(rest.get(28..32)?.try_into().ok()?)).ok()?;
+    let end = ITEM_HEAD.checked_add(length)?;
+    let data = rest.get(ITEM_HEAD..end)?.to_vec();
+    *rest = rest.get(end..)?;
+    Some(Item { offset, data })
 }
 
 /// The fsid the kernel knows this mount by: a temporary one where it is a fork beside its original.

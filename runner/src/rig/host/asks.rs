@@ -1,15 +1,15 @@
 //! What the steps of a trial ask of the disk: another size, and words with its gates.
 
-use std::sync::PoisonError;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use brim_agent::protocol::{Answer, Ask, Command};
-use brim_trial::Bytes;
 use brim_trial::event::HeldRequest;
+use brim_trial::{ByteRange, Bytes};
 use nbd_server::{Disk, Held};
 
-use super::{EXPORT, HostFuse};
+use super::HostFuse;
 use crate::rig::RigError;
 
 /// How often a gate is looked at for whoever waits for it. What it holds stays held, so nothing is missed in between.
@@ -53,7 +53,8 @@ impl HostFuse {
                 Answer::Released(held)
             }),
             Ask::CutPower => self.cut_power().map(|()| Answer::Done),
-            Ask::RestorePower => self.restore_power().map(|()| Answer::Done),
+            Ask::RestorePower => self.restore_power().map(Answer::Lost),
+            Ask::Arm { faults, regions } => self.arm(&faults, regions).map(|()| Answer::Done),
             Ask::GiveUp => {
                 if let Some(attached) = &self.attached {
                     let _released = attached.disk.open_all_gates();
@@ -95,26 +96,35 @@ impl HostFuse {
         Ok(())
     }
 
-    fn cut_power(&mut self) -> Result<(), String> {
-        let attached = self.attached.as_mut().ok_or(NO_DISK)?;
-        attached.kept = Some(attached.disk.durable());
-        // The unmount is to end, whatever it has to write.
-        let _released = attached.disk.open_all_gates();
+    fn arm(&self, faults: &[String], regions: BTreeMap<String, Vec<ByteRange>>) -> Result<(), String> {
+        let disk = self.disk()?;
+        for (name, ranges) in regions {
+            disk.set_region(&name, ranges);
+        }
+        for row in self.rows.iter().filter(|row| faults.contains(&row.name)) {
+            disk.add_fault(row.clone()).map_err(|error| error.to_string())?;
+        }
         Ok(())
     }
 
-    fn restore_power(&mut self) -> Result<(), String> {
+    fn cut_power(&mut self) -> Result<(), String> {
         let attached = self.attached.as_mut().ok_or(NO_DISK)?;
-        let kept = attached.kept.take().ok_or("the power was not cut")?;
-        let disk = Disk::from_store_with(kept, attached.disk.options());
-        let _before = self.server.remove_export(EXPORT);
-        self.server.add_export(EXPORT, disk.clone()).map_err(|error| error.to_string())?;
-        let client = self.connect().map_err(|error| error.to_string())?;
-        let attached = self.attached.as_mut().ok_or(NO_DISK)?;
-        attached.size.store(disk.size().0, Ordering::Release);
-        *attached.client.write().unwrap_or_else(PoisonError::into_inner) = client;
-        attached.before.push(std::mem::replace(&mut attached.disk, disk));
+        attached.disk.keep_snapshot(CUT);
+        // The unmount is to end, whatever it has to write: nobody sees that again.
+        for fault in attached.disk.faults() {
+            attached.faults_before.extend(attached.disk.remove_fault(&fault.row.name));
+        }
         Ok(())
+    }
+
+    fn restore_power(&mut self) -> Result<Bytes, String> {
+        let attached = self.attached.as_mut().ok_or(NO_DISK)?;
+        if !attached.disk.restore_snapshot(CUT) {
+            return Err("the power was not cut".to_owned());
+        }
+        attached.size.store(attached.disk.size().0, Ordering::Release);
+        let _kept = attached.disk.forget_snapshot(CUT);
+        Ok(attached.disk.power_cut())
     }
 
     fn resize(&self, size: Bytes) -> Result<(), String> {
@@ -129,6 +139,8 @@ impl HostFuse {
     }
 }
 
+/// The name of the content at the moment that the power was cut.
+const CUT: &str = "power-cut";
 const NO_DISK: &str = "no disk is attached";
 
 /// What the gate holds, in order of arrival.

@@ -3,8 +3,8 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, UNIX_EPOCH};
 
 use brim_trial::Bytes;
@@ -33,15 +33,16 @@ const FALLOC_FL_ZERO_RANGE: i32 = 16;
 /// The filesystem.
 #[derive(Debug)]
 struct DiskFile {
-    client: Clients,
+    client: Arc<Client>,
     size: Arc<AtomicU64>,
 }
 
-/// The client of the disk that is under the kernel now.
-pub(super) type Clients = Arc<RwLock<Arc<Client>>>;
-
-/// Serves the disk of `client` on the FUSE descriptor `fuse` of a filesystem that is mounted already.
-pub(super) fn serve(client: Clients, size: Arc<AtomicU64>, fuse: OwnedFd) -> io::Result<BackgroundSession> {
+/// Serves `client`'s disk on the FUSE descriptor `fuse` of a filesystem that is mounted already.
+pub(super) fn serve(
+    client: Arc<Client>,
+    size: Arc<AtomicU64>,
+    fuse: OwnedFd,
+) -> io::Result<BackgroundSession> {
     let session = Session::from_fd(DiskFile { client, size }, fuse, SessionACL::Owner, Config::default())?;
     session.spawn()
 }
@@ -71,13 +72,9 @@ impl DiskFile {
         }
     }
 
-    fn client(&self) -> Arc<Client> {
-        Arc::clone(&self.client.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
     /// Passes a command on whose reply has no data.
     fn pass_on(&self, command: Command<'_>, reply: ReplyEmpty) {
-        self.client().submit(
+        self.client.submit(
             command,
             Box::new(move |result| match result {
                 Ok(_) => reply.ok(),
@@ -154,7 +151,7 @@ impl Filesystem for DiskFile {
     ) {
         let left = self.size.load(Ordering::Acquire).saturating_sub(offset);
         let command = Command::Read { offset: Bytes(offset), len: Bytes(left.min(u64::from(size))) };
-        self.client().submit(
+        self.client.submit(
             command,
             Box::new(move |result| match result {
                 Ok(Reply { data, .. }) => reply.data(&data),
@@ -176,7 +173,7 @@ impl Filesystem for DiskFile {
         reply: ReplyWrite,
     ) {
         let written = u32::try_from(data.len()).unwrap_or(u32::MAX);
-        self.client().submit(
+        self.client.submit(
             Command::Write { offset: Bytes(offset), data, fua: false },
             Box::new(move |result| match result {
                 Ok(_) => reply.written(written),
