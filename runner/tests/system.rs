@@ -17,6 +17,8 @@ mod needs;
 mod operations;
 #[path = "system/program.rs"]
 mod program;
+#[path = "system/races.rs"]
+mod races;
 #[path = "system/regions.rs"]
 mod regions;
 #[path = "system/rig.rs"]
@@ -46,6 +48,7 @@ fn main() {
         workers::tests(),
         operations::tests(),
         regions::tests(),
+        races::tests(),
         program::tests(),
         rig::tests(),
         end::tests(),
