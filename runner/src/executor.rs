@@ -14,6 +14,9 @@ use crate::interrupt::Interrupt;
 use crate::rig::host::{self, HostFuse};
 use crate::rig::{RigError, RigName};
 
+/// What lies between the seeds of two trials: odd and far from round, so that neighbours of both have nothing in common.
+const TRIAL_STRIDE: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// What a run is asked for beside its plans.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -133,6 +136,8 @@ impl<'a> Executor<'a> {
         } else {
             prepared.fork()
         };
+        // The dice of a fault are others in each trial, and the same when the run is run again.
+        disk.reseed(self.settings.seed.wrapping_add(u64::from(trial).wrapping_mul(TRIAL_STRIDE)));
         let mut rig = self.standing()?;
         rig.attach(&disk)?;
         rig.mount(&plan.filesystem)?;
