@@ -3,15 +3,19 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use brim_agent::protocol::TrialOrder;
+use brim_agent::protocol::{FaultOrder, TrialOrder};
+use brim_device::fault::Row;
 use brim_trial::event::{Prepared, Run, VerdictEvent};
 use brim_trial::plan::Filesystem;
 use brim_trial::{Bytes, Event, Plan, TrialVerdict, judge};
-use nbd_server::Disk;
+use nbd_server::{Disk, DiskOptions};
 
 use crate::interrupt::Interrupt;
 use crate::rig::host::{self, HostFuse};
 use crate::rig::{RigError, RigName};
+
+/// What lies between the seeds of two trials: odd and far from round, so that neighbours of both have nothing in common.
+const TRIAL_STRIDE: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// What a run is asked for beside its plans.
 #[derive(Clone, Debug)]
@@ -123,27 +127,35 @@ impl<'a> Executor<'a> {
 
     fn trial(&mut self, plan: &Plan, prepared: &Disk, trial: u32) -> Result<TrialVerdict, RigError> {
         self.emit(Event::Trial { trial });
-        let disk = prepared.fork();
+        let disk = if plan.device.write_cache {
+            // What the preparation left is durable; what the trial writes has to become so.
+            Disk::from_store_with(
+                prepared.snapshot(),
+                DiskOptions { write_cache: true, ..DiskOptions::default() },
+            )
+        } else {
+            prepared.fork()
+        };
+        // The dice of a fault are others in each trial, and the same when the run is run again.
+        disk.reseed(self.settings.seed.wrapping_add(u64::from(trial).wrapping_mul(TRIAL_STRIDE)));
         let mut rig = self.standing()?;
         rig.attach(&disk)?;
         rig.mount(&plan.filesystem)?;
-        for row in &plan.device.faults {
-            disk.add_fault(row.clone()).map_err(|error| RigError::Server(error.to_string()))?;
-        }
         let order = TrialOrder {
             trial,
             seed: self.settings.seed,
             phases: plan.phases.clone(),
             step_limit: plan.step_limit,
+            faults: plan.device.faults.iter().map(|row| fault_order(plan, row)).collect(),
         };
         let mut stuck = false;
         let asked = disk.stats();
-        let ended = rig.trial(order, &mut |event| {
+        let ended = rig.trial(order, &plan.device.faults, &mut |event| {
             stuck |= matches!(event, Event::Stuck(_));
             self.emit(event);
         });
         self.emit(host::requests(trial, &disk, asked));
-        for fault in disk.faults() {
+        for fault in rig.faults() {
             let (row, matches, firings) = (fault.row.name, fault.matches, fault.firings);
             self.emit(Event::Fault { trial, row, matches, firings });
         }
@@ -194,6 +206,11 @@ impl<'a> Executor<'a> {
             command,
         }
     }
+}
+
+fn fault_order(plan: &Plan, row: &Row) -> FaultOrder {
+    let (name, region) = (row.name.clone(), row.when.region.clone());
+    FaultOrder { armed: plan.is_armed(&name), name, region }
 }
 
 /// The time since `started` in seconds, to the millisecond: nobody can tell more of a whole run.

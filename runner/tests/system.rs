@@ -13,14 +13,22 @@ mod bench;
 mod end;
 #[path = "system/needs.rs"]
 mod needs;
+#[path = "system/operations.rs"]
+mod operations;
 #[path = "system/program.rs"]
 mod program;
+#[path = "system/races.rs"]
+mod races;
+#[path = "system/regions.rs"]
+mod regions;
 #[path = "system/rig.rs"]
 mod rig;
 #[path = "system/run.rs"]
 mod run;
 #[path = "system/serve.rs"]
 mod serve;
+#[path = "system/workers.rs"]
+mod workers;
 
 use libtest_mimic::{Arguments, Trial};
 use needs::Need;
@@ -35,7 +43,17 @@ fn main() {
     let mut arguments = Arguments::from_args();
     // They count loop devices and mounts.
     arguments.test_threads = Some(1);
-    let tests = [run::tests(), program::tests(), rig::tests(), end::tests(), serve::tests()];
+    let tests = [
+        run::tests(),
+        workers::tests(),
+        operations::tests(),
+        regions::tests(),
+        races::tests(),
+        program::tests(),
+        rig::tests(),
+        end::tests(),
+        serve::tests(),
+    ];
     let trials = tests.into_iter().flatten().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit();
 }

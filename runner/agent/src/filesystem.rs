@@ -8,6 +8,7 @@ use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use brim_trial::event::Said;
 use brim_trial::plan::Filesystem;
 use brim_trial::{Bytes, Counters, FilesystemKind};
 use rustix::io::Errno;
@@ -16,16 +17,26 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use crate::Failure;
 use crate::failure::Trying;
 
+/// How much of what a checker says is kept: the first mistakes tell, the rest follows from them.
+const LINES_MAX: usize = 100;
+
 /// A mounted filesystem.
 #[derive(Debug)]
 pub(crate) struct Mounted {
-    kind: FilesystemKind,
+    place: Place,
     root: File,
-    path: std::path::PathBuf,
     /// Where the kernel shows its counters.
     sysfs: std::path::PathBuf,
     /// The fsid in btrfs' tracepoints.
     fsid: Option<[u8; 16]>,
+}
+
+/// What is mounted, and where.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    filesystem: Filesystem,
+    device: String,
+    path: std::path::PathBuf,
 }
 
 /// Makes `filesystem` on `device`.
@@ -67,46 +78,13 @@ fn package(kind: FilesystemKind) -> &'static str {
 impl Mounted {
     /// Mounts `device` at `path`, which is made for it.
     pub(crate) fn mount(filesystem: &Filesystem, device: &str, path: &Path) -> Result<Self, Failure> {
-        let kind = filesystem.kind;
-        let what = || format!("mount {kind} on {device}");
-        if !path.is_dir() {
-            std::fs::create_dir(path).trying(what)?;
-        }
-        let options = std::ffi::CString::new(filesystem.mount.join(","))
-            .map_err(|_| Failure::new(what(), "a mount option has a nul byte"))?;
-        let flags = MountFlags::NODEV | MountFlags::NOSUID;
-        let mounted = rustix::mount::mount(device, path, kind.name(), flags, options.as_c_str());
-        if mounted == Err(Errno::INVAL) && !filesystem.mount.is_empty() {
-            let failure = Failure::new(
-                what(),
-                format!("the kernel refuses the options `{}`", filesystem.mount.join(",")),
-            );
-            return Err(failure.refused().with_help("the kernel log says which: `dmesg | tail`"));
-        }
-        mounted.trying(what)?;
-        Self::look_at(kind, device, path).inspect_err(|_| {
-            // The first failure is the one worth telling.
-            let _ = rustix::mount::unmount(path, UnmountFlags::empty());
-        })
-    }
-
-    fn look_at(kind: FilesystemKind, device: &str, path: &Path) -> Result<Self, Failure> {
-        let root = File::open(path).trying(|| format!("open {}", path.display()))?;
-        let name = device.trim_start_matches("/dev/");
-        let fsid = match kind {
-            FilesystemKind::Btrfs => Some(btrfs::fsid(&root)?),
-            FilesystemKind::Ext4 | FilesystemKind::Xfs => None,
-        };
-        let sysfs = match fsid {
-            Some(fsid) => btrfs::sysfs(fsid),
-            None => Path::new("/sys/fs").join(kind.name()).join(name),
-        };
-        Ok(Self { kind, root, path: path.to_owned(), sysfs, fsid })
+        let (filesystem, device, path) = (filesystem.clone(), device.to_owned(), path.to_owned());
+        Place { filesystem, device, path }.mount()
     }
 
     /// Its kind.
     pub(crate) fn kind(&self) -> FilesystemKind {
-        self.kind
+        self.place.filesystem.kind
     }
 
     /// Its root directory.
@@ -116,7 +94,7 @@ impl Mounted {
 
     /// Where it is mounted.
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        &self.place.path
     }
 
     /// The fsid in btrfs' tracepoints.
@@ -126,7 +104,7 @@ impl Mounted {
 
     /// Its own counters, now.
     pub(crate) fn counters(&self) -> Result<Counters, Failure> {
-        match self.kind {
+        match self.kind() {
             FilesystemKind::Btrfs => btrfs::counters(&self.sysfs),
             FilesystemKind::Ext4 => ext4::counters(&self.root, &self.sysfs),
             FilesystemKind::Xfs => xfs::counters(&self.root),
@@ -149,11 +127,85 @@ impl Mounted {
         rustix::fs::syncfs(&self.root).trying(|| "syncfs the mount".to_owned())
     }
 
-    /// Unmounts it.
-    pub(crate) fn unmount(self) -> Result<(), Failure> {
-        let Self { root, path, .. } = self;
+    /// Unmounts it, and says what it takes to mount it again.
+    pub(crate) fn unmount(self) -> Result<Place, Failure> {
+        let Self { root, place, .. } = self;
         drop(root);
-        rustix::mount::unmount(&path, UnmountFlags::empty()).trying(|| format!("unmount {}", path.display()))
+        let path = &place.path;
+        rustix::mount::unmount(path, UnmountFlags::empty())
+            .trying(|| format!("unmount {}", path.display()))?;
+        Ok(place)
+    }
+}
+
+impl Place {
+    /// Mounts it.
+    pub(crate) fn mount(self) -> Result<Mounted, Failure> {
+        let Self { filesystem, device, path } = &self;
+        let kind = filesystem.kind;
+        let what = || format!("mount {kind} on {device}");
+        if !path.is_dir() {
+            std::fs::create_dir(path).trying(what)?;
+        }
+        let options = std::ffi::CString::new(filesystem.mount.join(","))
+            .map_err(|_| Failure::new(what(), "a mount option has a nul byte"))?;
+        let flags = MountFlags::NODEV | MountFlags::NOSUID;
+        let mounted = rustix::mount::mount(device, path, kind.name(), flags, options.as_c_str());
+        if mounted == Err(Errno::INVAL) && !filesystem.mount.is_empty() {
+            let failure = Failure::new(
+                what(),
+                format!("the kernel refuses the options `{}`", filesystem.mount.join(",")),
+            );
+            return Err(failure.refused().with_help("the kernel log says which: `dmesg | tail`"));
+        }
+        mounted.trying(what)?;
+        self.clone().look_at().inspect_err(|_| {
+            // The first failure is the one worth telling.
+            let _ = rustix::mount::unmount(path, UnmountFlags::empty());
+        })
+    }
+
+    fn look_at(self) -> Result<Mounted, Failure> {
+        let root = File::open(&self.path).trying(|| format!("open {}", self.path.display()))?;
+        let kind = self.filesystem.kind;
+        let fsid = match kind {
+            FilesystemKind::Btrfs => Some(btrfs::fsid(&root)?),
+            FilesystemKind::Ext4 | FilesystemKind::Xfs => None,
+        };
+        let sysfs = match fsid {
+            Some(fsid) => btrfs::sysfs(fsid),
+            None => Path::new("/sys/fs").join(kind.name()).join(self.device.trim_start_matches("/dev/")),
+        };
+        Ok(Mounted { place: self, root, sysfs, fsid })
+    }
+
+    /// Looks for mistakes on the device, which nothing has mounted; what the checker said, where it found any.
+    pub(crate) fn check(&self) -> Result<Option<Said>, Failure> {
+        let (program, arguments) = match self.filesystem.kind {
+            FilesystemKind::Btrfs => btrfs::CHECK,
+            FilesystemKind::Ext4 => ext4::CHECK,
+            FilesystemKind::Xfs => xfs::CHECK,
+        };
+        let output = Command::new(program)
+            .args(arguments)
+            .arg(&self.device)
+            .stdin(Stdio::null())
+            .output()
+            .trying(|| format!("{program} on {}", self.device))
+            .map_err(|failure| {
+                failure.with_help(format!("apt-get install {}", package(self.filesystem.kind)))
+            })?;
+        if output.status.success() {
+            return Ok(None);
+        }
+        let lines = [output.stdout, output.stderr].concat();
+        let lines = String::from_utf8_lossy(&lines);
+        let lines = lines.lines().map(str::trim_end).filter(|line| !line.is_empty());
+        Ok(Some(Said {
+            // The shell's convention for a program that a signal ended has no number to tell here.
+            exit: output.status.code().unwrap_or(-1),
+            lines: lines.take(LINES_MAX).map(ToOwned::to_owned).collect(),
+        }))
     }
 }
 

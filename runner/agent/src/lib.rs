@@ -7,6 +7,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "steps and limits are measured on the real clock")]
 
+mod asks;
 mod failure;
 mod filesystem;
 mod fill;
@@ -16,13 +17,16 @@ mod namespace;
 mod phase;
 mod program;
 pub mod protocol;
+mod region;
 mod serve;
+mod site;
 mod steps;
 mod sys;
 mod tickets;
 mod tracepoint;
 mod watch;
 mod worker;
+mod written;
 
 pub use failure::Failure;
 pub use program::{init, supervise};

@@ -57,6 +57,11 @@ impl LoopDevice {
     /// Takes the size from the file again, and says what it is now by the kernel's account.
     pub(crate) fn update_size(&self) -> Result<Bytes, Failure> {
         sys::loop_set_capacity(&self.device).trying(|| format!("tell {} its new size", self.path))?;
+        self.size()
+    }
+
+    /// Its size by the kernel's account.
+    pub(crate) fn size(&self) -> Result<Bytes, Failure> {
         let path = format!("/sys/class/block/{}/size", self.name());
         let what = || format!("read {path}");
         let sectors = std::fs::read_to_string(&path).trying(what)?;
@@ -70,15 +75,20 @@ impl LoopDevice {
         sys::flush_buffers(&self.device).trying(|| format!("drop the cache of {}", self.path))
     }
 
-    /// Takes the device away, at once where nothing else has it open.
-    pub(crate) fn detach(self) -> Result<(), Failure> {
-        // btrfs remembers every device it has seen; this one is about to be somebody else's.
+    /// Has btrfs forget what it has seen on the device, which is about to be another.
+    pub(crate) fn forget(&self) -> Result<(), Failure> {
         if let Ok(control) = open(Path::new("/dev/btrfs-control")) {
-            match sys::btrfs_forget(control, &self.path) {
+            match sys::btrfs::forget(control, &self.path) {
                 Ok(()) | Err(Errno::NOENT | Errno::BUSY) => {}
                 Err(errno) => return Err(errno).trying(|| format!("have btrfs forget {}", self.path)),
             }
         }
+        Ok(())
+    }
+
+    /// Takes the device away, at once where nothing else has it open.
+    pub(crate) fn detach(self) -> Result<(), Failure> {
+        self.forget()?;
         sys::loop_clear(&self.device).trying(|| format!("detach {}", self.path))
     }
 }

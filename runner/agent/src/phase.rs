@@ -1,16 +1,20 @@
 //! The phases of a trial, step by step, and what is read before and after.
 
+use std::sync::{Mutex, PoisonError};
+
 use brim_trial::event::{StepEvent, When};
-use brim_trial::expression::OutOfRange;
-use brim_trial::{Bytes, Errno, Event, Nanos, Phase, Step};
+use brim_trial::{Errno, Event, Nanos, Phase, Step};
 
 use crate::Failure;
+use crate::asks::Asks;
 use crate::filesystem::Mounted;
 use crate::kernel_log::KernelLog;
-use crate::protocol::TrialOrder;
-use crate::steps::{self, Files, Outcome};
+use crate::loop_device::LoopDevice;
+use crate::protocol::{Ask, TrialOrder};
+use crate::site::Site;
+use crate::steps::{self, Outcome, Steps};
 use crate::tickets::Tickets;
-use crate::watch::Watch;
+use crate::watch::{self, Watch};
 
 /// How many rounds of a phase the trace rings have to hold the tickets of.
 const DRAIN_ROUNDS: u64 = 64;
@@ -18,161 +22,252 @@ const DRAIN_ROUNDS: u64 = 64;
 /// What a trial needs beside its order.
 pub(crate) struct Bench<'a> {
     /// The filesystem under test.
-    pub(crate) mounted: &'a Mounted,
-    /// The block device under it: `loop0`.
-    pub(crate) device: &'a str,
+    pub(crate) site: &'a Site,
+    /// The block device under it.
+    pub(crate) device: &'a LoopDevice,
     /// The recorder of refused reservations, where there is one.
-    pub(crate) tickets: Option<&'a mut Tickets>,
+    pub(crate) tickets: Option<Mutex<&'a mut Tickets>>,
     /// The kernel log, where it can be read.
     pub(crate) kernel_log: Option<&'a mut KernelLog>,
     /// Where the present step is told.
     pub(crate) watch: &'a Watch,
+    /// Who has the disk.
+    pub(crate) asks: &'a Asks,
     /// Where events go.
-    pub(crate) emit: &'a dyn Fn(Event) -> Result<(), Failure>,
-    /// Gives the disk another size, and says which it has then.
-    pub(crate) resize: &'a mut dyn FnMut(Bytes) -> Result<Bytes, Errno>,
+    pub(crate) emit: &'a (dyn Fn(Event) -> Result<(), Failure> + Sync),
 }
 
 /// Runs a trial.
 pub(crate) fn run(order: &TrialOrder, mut bench: Bench<'_>) -> Result<(), Failure> {
     let trial = order.trial;
-    if let Some(tickets) = bench.tickets.as_mut() {
-        tickets.forget();
-    }
+    bench.with_tickets(Tickets::forget);
     if let Some(log) = bench.kernel_log.as_mut() {
         log.skip()?;
     }
-    (bench.emit)(Event::Counters { trial, when: When::Before, counters: bench.mounted.counters()? })?;
-    let mut files = Files::at(bench.mounted);
+    let counters = bench.site.with(Mounted::counters)?;
+    (bench.emit)(Event::Counters { trial, when: When::Before, counters })?;
+    bench.steps(order).arm_first()?;
     for (index, phase) in order.phases.iter().enumerate() {
-        let ended = run_phase(order, index, phase, &mut files, &mut bench);
-        bench.watch.end();
-        match ended? {
-            End::Rounds => {}
+        let run = Run { order, index, phase, bench: &bench };
+        match run.phase()? {
+            End::Rounds | End::GivenUp => {}
             // What the phase waited for is how it ends; any other error ends the trial.
-            End::Failed(errno) if Some(errno) == phase.until => {}
+            End::Failed(Some(errno)) if Some(errno) == phase.until => {}
             End::Failed(_) | End::Overdue => break,
         }
     }
     after(trial, &mut bench)
 }
 
-/// How a phase ended.
+impl Bench<'_> {
+    fn steps<'a>(&'a self, order: &'a TrialOrder) -> Steps<'a> {
+        Steps { site: self.site, device: self.device, asks: self.asks, faults: &order.faults }
+    }
+
+    fn with_tickets<T>(&self, work: impl FnOnce(&mut Tickets) -> T) -> Option<T> {
+        self.tickets.as_ref().map(|tickets| work(&mut tickets.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+/// How a worker, or a phase, ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     /// It went round as often as it was to.
     Rounds,
-    /// A step failed.
-    Failed(Errno),
+    /// What it waited for will not come.
+    GivenUp,
+    /// A step failed, with an error unless it was its result that was wrong.
+    Failed(Option<Errno>),
     /// A step took longer than it may; what comes after it says nothing.
     Overdue,
 }
 
-/// Goes round the steps of a phase.
-fn run_phase(
-    order: &TrialOrder,
+/// A phase that runs. Its workers share it.
+#[derive(Clone, Copy)]
+struct Run<'a, 'b> {
+    order: &'a TrialOrder,
     index: usize,
-    phase: &Phase,
-    files: &mut Files<'_>,
-    bench: &mut Bench<'_>,
-) -> Result<End, Failure> {
-    let mut completed = vec![0; phase.steps.len()];
-    let mut end = End::Rounds;
-    'rounds: for iteration in 0..phase.times {
-        if iteration % DRAIN_ROUNDS == 0 {
-            bench.tickets.iter_mut().for_each(|tickets| tickets.drain());
-        }
-        for (at, step) in phase.steps.iter().enumerate() {
-            bench.watch.begin(order.trial, &step.name, order.step_limit);
-            let from = monotonic();
-            let seed = seed(order, index, at, iteration);
-            let outcome = files
-                .run(&step.operation, iteration, seed, bench.resize)
-                .map_err(|error| out_of_range(step, &error))?;
-            let to = monotonic();
-            match (outcome.result, completed.get_mut(at)) {
-                (Ok(_), Some(count)) => *count += 1,
-                (Ok(_), None) => {}
-                (Err(errno), _) => end = End::Failed(errno),
-            }
-            if outcome.result.is_err() || completed.get(at) == Some(&1) {
-                let event =
-                    event(Place { order, phase: index, at, iteration }, step, &outcome, (from, to), bench);
-                (bench.emit)(Event::Step(event.map_err(|error| out_of_range(step, &error))?))?;
-            }
-            if bench.watch.was_overdue() {
-                end = End::Overdue;
-            }
-            if !matches!(end, End::Rounds) {
-                break 'rounds;
-            }
-        }
-    }
-    (bench.emit)(Event::Phase { trial: order.trial, phase: index, completed })?;
-    Ok(end)
+    phase: &'a Phase,
+    bench: &'a Bench<'b>,
 }
 
-/// Which step this is.
+/// How a worker ended, and how often it did each step of the phase without an error.
+type Ended = Result<(End, Vec<u64>), Failure>;
+
+impl Run<'_, '_> {
+    /// Runs the phase, with all its workers.
+    fn phase(self) -> Result<End, Failure> {
+        let workers = self.phase.workers();
+        let ended: Vec<Ended> = match workers.as_slice() {
+            [alone] => vec![self.work(*alone)],
+            several => self.side_by_side(several),
+        };
+        let mut end = End::Rounds;
+        let mut completed = vec![0; self.phase.steps.len()];
+        for worker in ended {
+            let (its_end, its_completed) = worker?;
+            end = self.worse(end, its_end);
+            for (sum, count) in completed.iter_mut().zip(its_completed) {
+                *sum += count;
+            }
+        }
+        (self.bench.emit)(Event::Phase { trial: self.order.trial, phase: self.index, completed })?;
+        Ok(end)
+    }
+
+    /// Each worker on its own thread, until all are done.
+    fn side_by_side(self, workers: &[Option<&str>]) -> Vec<Ended> {
+        // This thread has nothing to do that could take too long.
+        self.bench.watch.end();
+        std::thread::scope(|scope| {
+            let run = |by| {
+                scope.spawn(move || {
+                    let ended = self.work(by);
+                    if !matches!(ended, Ok((End::Rounds, _))) {
+                        // The others go on to their end, and nobody is left to open a gate for them.
+                        self.bench.asks.ask(Ask::GiveUp)?.map_err(|why| Failure::new("give up", why))?;
+                    }
+                    ended
+                })
+            };
+            let threads: Vec<_> = workers.iter().copied().map(run).collect();
+            let join = |thread: std::thread::ScopedJoinHandle<'_, Ended>| {
+                thread.join().unwrap_or_else(|_| Err(Failure::new("run a worker", "its thread panicked")))
+            };
+            threads.into_iter().map(join).collect()
+        })
+    }
+
+    /// What two workers came to together: what the phase waits for weighs less than any other error.
+    fn worse(self, one: End, other: End) -> End {
+        let foreseen = |end: End| matches!(end, End::Failed(Some(errno)) if Some(errno) == self.phase.until);
+        std::cmp::max_by_key(one, other, |end| match end {
+            End::Rounds => 0,
+            End::GivenUp => 1,
+            End::Failed(_) if foreseen(*end) => 2,
+            End::Failed(_) => 3,
+            End::Overdue => 4,
+        })
+    }
+
+    /// Goes round the steps of one worker.
+    fn work(self, by: Option<&str>) -> Ended {
+        let Bench { watch, tickets, .. } = self.bench;
+        let mut completed = vec![0; self.phase.steps.len()];
+        let mut end = End::Rounds;
+        'rounds: for iteration in 0..self.phase.times {
+            if iteration % DRAIN_ROUNDS == 0 && tickets.is_some() {
+                self.bench.with_tickets(Tickets::drain);
+            }
+            for (at, step) in self.phase.steps.iter().enumerate().filter(|(_, step)| step.by.as_deref() == by)
+            {
+                end = self.step(Place { at, iteration }, step, &mut completed)?;
+                if watch.was_overdue() {
+                    end = End::Overdue;
+                }
+                if end != End::Rounds {
+                    break 'rounds;
+                }
+            }
+        }
+        watch.end();
+        Ok((end, completed))
+    }
+
+    /// Does one step, and tells of it.
+    fn step(self, place: Place, step: &Step, completed: &mut [u64]) -> Result<End, Failure> {
+        let watch = self.bench.watch;
+        let what = match &step.by {
+            Some(by) => format!("{} by {by}", step.name),
+            None => step.name.clone(),
+        };
+        watch.begin(self.order.trial, &what, self.order.step_limit);
+        let from = monotonic();
+        let seed = seed(self.order, self.index, place.at, place.iteration);
+        let outcome = self.bench.steps(self.order).run(&step.operation, place.iteration, seed)?;
+        let to = monotonic();
+        if outcome.given_up {
+            return Ok(End::GivenUp);
+        }
+        let mut first = false;
+        let failed = outcome.result.is_err() || outcome.problem.is_some();
+        if let (false, Some(count)) = (failed, completed.get_mut(place.at)) {
+            *count += 1;
+            first = *count == 1;
+        }
+        if first || failed {
+            (self.bench.emit)(Event::Step(self.event(place, step, &outcome, (from, to))?))?;
+        }
+        Ok(if failed { End::Failed(outcome.result.err()) } else { End::Rounds })
+    }
+
+    fn event(
+        self,
+        place: Place,
+        step: &Step,
+        outcome: &Outcome,
+        (from, to): (u64, u64),
+    ) -> Result<StepEvent, Failure> {
+        let fsid = self.bench.site.with(|mounted| Ok(mounted.fsid())).ok().flatten();
+        let refused = |tickets: &mut Tickets| {
+            fsid.and_then(|fsid| tickets.refused_to(watch::this_thread(), fsid, from, to))
+        };
+        let space = if outcome.result.is_err() { self.bench.with_tickets(refused).flatten() } else { None };
+        Ok(StepEvent {
+            trial: self.order.trial,
+            phase: self.index,
+            index: place.at,
+            step: step.name.clone(),
+            iteration: place.iteration,
+            syscall: outcome.syscall.to_owned(),
+            file: step.operation.file().map(ToOwned::to_owned),
+            // A file that could not be opened has not been worked on anywhere.
+            range: match outcome.syscall {
+                "openat" => None,
+                _ => steps::range(&step.operation, place.iteration)?,
+            },
+            returned: outcome.result.ok(),
+            errno: outcome.result.err(),
+            short: outcome.short,
+            space,
+            nanos: Nanos(to - from),
+            by: step.by.clone(),
+            held: outcome.held.clone(),
+            problem: outcome.problem.clone(),
+            region: outcome.region.clone(),
+        })
+    }
+}
+
+/// Which step of the phase, and in which round.
 #[derive(Clone, Copy)]
-struct Place<'a> {
-    order: &'a TrialOrder,
-    phase: usize,
+struct Place {
     at: usize,
     iteration: u64,
 }
 
-fn event(
-    place: Place<'_>,
-    step: &Step,
-    outcome: &Outcome,
-    (from, to): (u64, u64),
-    bench: &mut Bench<'_>,
-) -> Result<StepEvent, OutOfRange> {
-    let thread = rustix::thread::gettid().as_raw_nonzero().get();
-    let space = match (outcome.result, bench.tickets.as_mut(), bench.mounted.fsid()) {
-        (Err(_), Some(tickets), Some(fsid)) => {
-            tickets.refused_to(u32::try_from(thread).unwrap_or(0), fsid, from, to)
-        }
-        _ => None,
-    };
-    Ok(StepEvent {
-        trial: place.order.trial,
-        phase: place.phase,
-        index: place.at,
-        step: step.name.clone(),
-        iteration: place.iteration,
-        syscall: outcome.syscall.to_owned(),
-        file: step.operation.file().map(ToOwned::to_owned),
-        // A file that could not be opened has not been worked on anywhere.
-        range: match outcome.syscall {
-            "openat" => None,
-            _ => steps::range(&step.operation, place.iteration)?,
-        },
-        returned: outcome.result.ok(),
-        errno: outcome.result.err(),
-        short: outcome.short,
-        space,
-        nanos: Nanos(to - from),
-    })
-}
-
-/// What is read when the last step has ended.
+/// What is read when the last step has ended. Where a mount has failed there are no counters.
 fn after(trial: u32, bench: &mut Bench<'_>) -> Result<(), Failure> {
-    (bench.emit)(Event::Counters { trial, when: When::After, counters: bench.mounted.counters()? })?;
-    if let (Some(tickets), Some(fsid)) = (bench.tickets.as_mut(), bench.mounted.fsid()) {
-        for event in tickets.events(trial, fsid) {
-            (bench.emit)(event)?;
-        }
+    let mounted = bench.site.is_mounted();
+    if mounted {
+        let counters = bench.site.with(Mounted::counters)?;
+        (bench.emit)(Event::Counters { trial, when: When::After, counters })?;
+    }
+    for event in
+        bench.with_tickets(|tickets| tickets.events(trial, &bench.site.fsids())).into_iter().flatten()
+    {
+        (bench.emit)(event)?;
     }
     if let Some(log) = bench.kernel_log.as_mut() {
-        for line in log.new_lines(trial, bench.device)? {
+        for line in log.new_lines(trial, bench.device.name())? {
             (bench.emit)(Event::KernelLog(line))?;
         }
     }
-    (bench.emit)(Event::Mount { trial, read_only: bench.mounted.read_only()? })
-}
-
-fn out_of_range(step: &Step, error: &OutOfRange) -> Failure {
-    Failure::new(format!("step `{}`", step.name), error.to_string())
+    if mounted {
+        let read_only = bench.site.with(Mounted::read_only)?;
+        (bench.emit)(Event::Mount { trial, read_only })?;
+    }
+    Ok(())
 }
 
 /// A stream of its own for each write, so that no step's bytes depend on how many others there are.

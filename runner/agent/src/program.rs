@@ -85,7 +85,7 @@ pub(crate) fn run(
     let counters = evidence.mounted.counters()?;
     events.push(Event::Counters { trial: TRIAL, when: When::After, counters });
     if let (Some(tickets), Some(fsid)) = (evidence.tickets, evidence.mounted.fsid()) {
-        events.extend(tickets.events(TRIAL, fsid));
+        events.extend(tickets.events(TRIAL, &[fsid]));
     }
     if let Some(log) = evidence.kernel_log {
         events.extend(log.new_lines(TRIAL, evidence.device)?.into_iter().map(Event::KernelLog));

@@ -1,13 +1,15 @@
 //! The channel between the executor and the agent: JSON lines both ways over a stream socket, one command at a time.
 //! File descriptors go over a second socket, in the order in which the lines speak of them.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, IoSlice, IoSliceMut, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use brim_trial::event::HeldRequest;
 use brim_trial::plan::Filesystem;
-use brim_trial::{Bytes, Counters, Event, Nanos, Phase};
+use brim_trial::{ByteRange, Bytes, Counters, Event, Nanos, Phase};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags,
@@ -47,10 +49,12 @@ pub enum Command {
     Unmount,
     /// Take the loop device and the FUSE mount away.
     Detach,
-    /// The answer to [`Message::ResizeDisk`]: `None` when the disk has its new size.
-    DiskResized {
-        /// Why it has not.
-        failed: Option<String>,
+    /// The answer to a [`Message::Ask`], or why the executor could not do what it was asked.
+    Answer {
+        /// Of which.
+        id: u64,
+        /// The answer.
+        answer: Result<Answer, String>,
     },
 }
 
@@ -65,6 +69,19 @@ pub struct TrialOrder {
     pub phases: Vec<Phase>,
     /// How long one step may take.
     pub step_limit: Nanos,
+    /// The faults of the disk.
+    pub faults: Vec<FaultOrder>,
+}
+
+/// What the agent has to know of a fault.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FaultOrder {
+    /// Its name.
+    pub name: String,
+    /// The region that it is about.
+    pub region: Option<String>,
+    /// Whether a step puts it in force, and not the trial's beginning.
+    pub armed: bool,
 }
 
 /// What the agent says.
@@ -73,13 +90,67 @@ pub struct TrialOrder {
 pub enum Message {
     /// Something was seen.
     Event(Event),
-    /// A step wants the disk to have this size; the agent waits for [`Command::DiskResized`].
-    ResizeDisk {
-        /// The new size.
-        size: Bytes,
+    /// A step wants something of the disk, and waits for its [`Command::Answer`]. Several may wait at once.
+    Ask {
+        /// Told in the answer.
+        id: u64,
+        /// What.
+        ask: Ask,
     },
     /// The command ended.
     Reply(Result<Reply, Failure>),
+}
+
+/// What a step wants of the disk.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ask {
+    /// Another size.
+    Resize {
+        /// The new size.
+        size: Bytes,
+    },
+    /// To be told when a gate holds so many requests.
+    Await {
+        /// The gate.
+        gate: String,
+        /// How many.
+        count: u64,
+    },
+    /// A gate opened for good.
+    Release {
+        /// The gate.
+        gate: String,
+    },
+    /// Faults put in force, one after the other. Each [`FaultOrder::region`] of them is defined.
+    Arm {
+        /// Their names.
+        faults: Vec<String>,
+        /// Which bytes the regions are.
+        regions: BTreeMap<String, Vec<ByteRange>>,
+    },
+    /// The content of this moment kept, with what of it is durable. The disk goes on; no fault is in force any more.
+    CutPower,
+    /// What was durable at [`Ask::CutPower`] as the disk's content. Nothing may be mounted.
+    RestorePower,
+    /// All gates opened for good, and every [`Ask::Await`] answered: what they wait for will not come.
+    GiveUp,
+}
+
+/// What the executor did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// What it was asked.
+    Done,
+    /// What the gate holds.
+    Held(Vec<HeldRequest>),
+    /// What the gate held before it was opened; all of it is done.
+    Released(Vec<HeldRequest>),
+    /// How much was lost with the power.
+    Lost(Bytes),
+    /// The gates are open, so that what was to be waited for will not come.
+    GivenUp,
 }
 
 /// How a command ended.

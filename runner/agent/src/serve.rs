@@ -11,6 +11,7 @@ use brim_trial::Event;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::Failure;
+use crate::asks::Asks;
 use crate::failure::Trying;
 use crate::namespace::RunDirectory;
 use crate::protocol::{self, Command, Lines, Message};
@@ -39,10 +40,10 @@ pub fn serve(channel: UnixStream, fds: UnixStream) -> Result<(), Failure> {
     };
     let watch = Arc::new(Watch::default());
     let (jobs, todo) = mpsc::channel::<Command>();
-    let (resized, on_resized) = mpsc::channel();
-    let (working, for_worker) = (Arc::clone(&watch), Arc::clone(&writer));
+    let asks = Arc::new(Asks::over(Arc::clone(&writer)));
+    let (working, for_worker, asking) = (Arc::clone(&watch), Arc::clone(&writer), Arc::clone(&asks));
     std::thread::spawn(move || {
-        let mut worker = Worker::new(run, for_worker, fds, on_resized, working);
+        let mut worker = Worker::new(run, for_worker, fds, asking, working);
         while let Ok(command) = todo.recv() {
             if worker.obey(command).is_err() {
                 break;
@@ -54,8 +55,8 @@ pub fn serve(channel: UnixStream, fds: UnixStream) -> Result<(), Failure> {
         if readable(&lines).trying(what)? {
             match lines.receive().trying(what)? {
                 None => return Ok(()),
-                // The receivers live as long as the worker, which ends only with this process.
-                Some(Command::DiskResized { failed }) => drop(resized.send(failed)),
+                Some(Command::Answer { id, answer }) => asks.answer(id, answer),
+                // The receiver lives as long as the worker, which ends only with this process.
                 Some(command) => drop(jobs.send(command)),
             }
         } else if let Some(stuck) = watch.overdue() {

@@ -1,159 +1,225 @@
 //! One operation of a scenario as system calls.
 
+mod content;
+mod whole;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 
+use brim_trial::event::{HeldRequest, Problem};
 use brim_trial::expression::OutOfRange;
 use brim_trial::operation::Range;
-use brim_trial::{Bytes, Content, Errno, Operation};
-use rand_xoshiro::Xoshiro256PlusPlus;
-use rand_xoshiro::rand_core::{Rng, SeedableRng};
-use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags};
+use brim_trial::{ByteRange, Bytes, Errno, Expression, Operation};
+use rustix::fs::{AtFlags, FallocateFlags, IFlags};
 use rustix::io;
 
-use crate::filesystem::Mounted;
+use crate::Failure;
+use crate::asks::Asks;
+use crate::loop_device::LoopDevice;
+use crate::protocol::{Answer, Ask, FaultOrder};
+use crate::region;
+use crate::site::Site;
+use crate::sys;
+use crate::written::Source;
 
 /// How an operation ended.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    /// The system call that ended it.
+    /// The system call that ended it; for a word with the disk or a program, what that is called.
     pub(crate) syscall: &'static str,
     /// What that returned, or how it failed.
     pub(crate) result: Result<u64, Errno>,
     /// What earlier calls of the same operation had written.
     pub(crate) short: Option<Bytes>,
+    /// What a gate held.
+    pub(crate) held: Option<Vec<HeldRequest>>,
+    /// What is wrong although the system call did well.
+    pub(crate) problem: Option<Problem>,
+    /// Where a fault was armed.
+    pub(crate) region: Option<Vec<ByteRange>>,
+    /// What it waited for will not come: nothing can be said of it, or of what was to follow.
+    pub(crate) given_up: bool,
 }
 
-/// The files of a trial, which stay open from their first use on.
-#[derive(Debug)]
-pub(crate) struct Files<'a> {
-    mounted: &'a Mounted,
-    open: BTreeMap<String, File>,
+/// What operations work with. Every worker may run one at the same time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Steps<'a> {
+    pub(crate) site: &'a Site,
+    pub(crate) device: &'a LoopDevice,
+    pub(crate) asks: &'a Asks,
+    pub(crate) faults: &'a [FaultOrder],
 }
 
-impl<'a> Files<'a> {
-    /// No file yet.
-    pub(crate) fn at(mounted: &'a Mounted) -> Self {
-        Self { mounted, open: BTreeMap::new() }
+/// One operation in one round.
+#[derive(Clone, Copy, Debug)]
+struct Round {
+    iteration: u64,
+    /// Settles what is written.
+    seed: u64,
+}
+
+impl Round {
+    fn value(self, expression: &Expression) -> Result<u64, Failure> {
+        expression.value(self.iteration).map_err(|error| out_of_range(&error))
+    }
+}
+
+impl Steps<'_> {
+    /// Runs one operation. `seed` settles what is written.
+    pub(crate) fn run(self, operation: &Operation, iteration: u64, seed: u64) -> Result<Outcome, Failure> {
+        let round = Round { iteration, seed };
+        match operation {
+            Operation::Syncfs {} => {
+                let synced = self.site.at(|root| rustix::fs::syncfs(root).map(|()| 0));
+                Ok(Outcome::new("syncfs", synced))
+            }
+            Operation::ResizeDisk { size } => self.resize(Bytes(round.value(size)?)),
+            Operation::Scrub {} => Ok(Outcome::new("ioctl", self.site.at(|root| sys::btrfs::scrub(root)))),
+            Operation::DropCaches {} => whole::drop_caches(),
+            Operation::Remount {} => self.remount(),
+            Operation::Check {} => self.check(),
+            Operation::PowerCut {} => self.power_cut(),
+            Operation::Await { gate, count } => self.wait_held(gate, *count),
+            Operation::Release { gate } => self.release(gate),
+            Operation::Arm { fault } => self.arm(|order| order.name == *fault),
+            Operation::Subvolume { path } => Ok(self.subvolume(path)),
+            Operation::Snapshot { of, to, read_only } => Ok(self.snapshot(of, to, *read_only)),
+            Operation::Reflink { from, to, offset, length, to_offset } => {
+                let (offset, to_offset) = (round.value(offset)?, round.value(to_offset)?);
+                Ok(self.reflink((from, offset), round.value(length)?, (to, to_offset)))
+            }
+            on_a_file => self.on_a_file(on_a_file, round),
+        }
     }
 
-    /// Runs one operation. `resize` gives the disk another size and says which it has then; `seed` settles what is written.
-    pub(crate) fn run(
-        &mut self,
-        operation: &Operation,
-        iteration: u64,
-        seed: u64,
-        resize: &mut dyn FnMut(Bytes) -> Result<Bytes, Errno>,
-    ) -> Result<Outcome, OutOfRange> {
+    fn on_a_file(self, operation: &Operation, round: Round) -> Result<Outcome, Failure> {
         Ok(match operation {
             Operation::Fallocate { file, offset, length, keep_size } => {
-                let (offset, length) = (offset.value(iteration)?, length.value(iteration)?);
+                let (offset, length) = (round.value(offset)?, round.value(length)?);
                 let flags = if *keep_size { FallocateFlags::KEEP_SIZE } else { FallocateFlags::empty() };
-                self.with(file, "fallocate", |file| {
-                    rustix::fs::fallocate(file, flags, offset, length).map(|()| 0)
-                })
+                self.with(file, "fallocate", |file| rustix::fs::fallocate(file, flags, offset, length))
             }
             Operation::Pwrite { file, offset, length, data } => {
-                let (offset, length) = (offset.value(iteration)?, length.value(iteration)?);
-                match self.file(file) {
-                    Ok(file) => pwrite(file, offset, &content(*data, length, seed)),
-                    Err(errno) => Outcome::new("openat", Err(errno)),
-                }
+                let source = Source { content: *data, seed: round.seed };
+                self.pwrite(file, round.value(offset)?, round.value(length)?, source)
             }
-            Operation::Fsync { file } => self.with(file, "fsync", |file| rustix::fs::fsync(file).map(|()| 0)),
-            Operation::Syncfs {} => {
-                Outcome::new("syncfs", rustix::fs::syncfs(self.mounted.root()).map(|()| 0))
+            Operation::Pread { file, offset, length, expect } => {
+                self.pread(file, round.value(offset)?, round.value(length)?, *expect)
             }
-            Operation::Truncate { file, size } => {
-                let size = size.value(iteration)?;
-                self.with(file, "ftruncate", |file| rustix::fs::ftruncate(file, size).map(|()| 0))
+            Operation::SyncFileRange { file, offset, length } => {
+                let (offset, length) = (round.value(offset)?, round.value(length)?);
+                self.with(file, "sync_file_range", |file| sys::sync_file_range(file, offset, length))
             }
-            Operation::Unlink { file } => {
-                self.open.remove(file);
-                let unlinked = rustix::fs::unlinkat(self.mounted.root(), file.as_str(), AtFlags::empty());
-                Outcome::new("unlinkat", unlinked.map(|()| 0))
-            }
-            Operation::ResizeDisk { size } => {
-                let result = resize(Bytes(size.value(iteration)?)).map(|size| size.0);
-                Outcome { syscall: "ioctl", result, short: None }
-            }
+            Operation::Fsync { file } => self.with(file, "fsync", |file| rustix::fs::fsync(file)),
+            Operation::Fdatasync { file } => self.with(file, "fdatasync", |file| rustix::fs::fdatasync(file)),
+            Operation::Nocow { file } => self.with(file, "ioctl", |file| {
+                rustix::fs::ioctl_getflags(file)
+                    .and_then(|flags| rustix::fs::ioctl_setflags(file, flags | IFlags::NOCOW))
+            }),
+            Operation::Truncate { file, size } => self.truncate(file, round.value(size)?),
+            Operation::Unlink { file } => self.unlink(file),
+            other => return Err(Failure::new("run a step", format!("`{}` has no doer", other.verb()))),
         })
     }
 
-    fn file(&mut self, name: &str) -> io::Result<&File> {
-        if !self.open.contains_key(name) {
-            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
-            self.make_parents(name)?;
-            let opened = rustix::fs::openat(self.mounted.root(), name, flags, Mode::from_raw_mode(0o644))?;
-            self.open.insert(name.to_owned(), File::from(opened));
+    fn truncate(self, file: &str, size: u64) -> Outcome {
+        let outcome = self.with(file, "ftruncate", |file| rustix::fs::ftruncate(file, size));
+        if outcome.result.is_ok() {
+            self.site.written().truncate(file, size);
         }
-        self.open.get(name).ok_or(io::Errno::BADF)
+        outcome
     }
 
-    /// Makes the directories on the way to `name`.
-    fn make_parents(&self, name: &str) -> io::Result<()> {
-        for (end, _) in name.match_indices('/') {
-            let parent = name.get(..end).unwrap_or_default();
-            match rustix::fs::mkdirat(self.mounted.root(), parent, Mode::from_raw_mode(0o755)) {
-                Ok(()) | Err(io::Errno::EXIST) => {}
-                Err(errno) => return Err(errno),
-            }
+    fn unlink(self, file: &str) -> Outcome {
+        self.site.close(file);
+        let unlinked = self.site.at(|root| rustix::fs::unlinkat(root, file, AtFlags::empty()));
+        if unlinked.is_ok() {
+            self.site.written().unlink(file);
+        }
+        Outcome::new("unlinkat", unlinked.map(|()| 0))
+    }
+
+    fn with(self, name: &str, syscall: &'static str, call: impl FnOnce(&File) -> io::Result<()>) -> Outcome {
+        match self.site.file(name) {
+            Ok(file) => Outcome::new(syscall, call(&file).map(|()| 0)),
+            Err(errno) => Outcome::new("openat", Err(errno)),
+        }
+    }
+
+    fn resize(self, size: Bytes) -> Result<Outcome, Failure> {
+        let result = match self.asks.ask(Ask::Resize { size })? {
+            Ok(_) => self.device.update_size().map_err(|failure| failure.errno.unwrap_or(Errno::EIO)),
+            Err(_) => Err(Errno::EIO),
+        };
+        let result = result.map(|size| size.0);
+        Ok(Outcome { result, ..Outcome::new("ioctl", Ok(0)) })
+    }
+
+    fn wait_held(self, gate: &str, count: u64) -> Result<Outcome, Failure> {
+        let done = Outcome::new("await", Ok(0));
+        Ok(match self.word(Ask::Await { gate: gate.to_owned(), count })? {
+            Answer::Held(held) => done.holding(held),
+            _ => Outcome { given_up: true, ..done },
+        })
+    }
+
+    fn release(self, gate: &str) -> Result<Outcome, Failure> {
+        let done = Outcome::new("release", Ok(0));
+        Ok(match self.word(Ask::Release { gate: gate.to_owned() })? {
+            Answer::Released(held) => done.holding(held),
+            _ => done,
+        })
+    }
+
+    /// Puts the faults in force that the trial begins with.
+    pub(crate) fn arm_first(self) -> Result<(), Failure> {
+        if self.faults.iter().any(|order| !order.armed) {
+            self.arm(|order| !order.armed)?;
         }
         Ok(())
     }
 
-    fn with(
-        &mut self,
-        name: &str,
-        syscall: &'static str,
-        call: impl FnOnce(&File) -> io::Result<u64>,
-    ) -> Outcome {
-        match self.file(name) {
-            Ok(file) => Outcome::new(syscall, call(file)),
-            Err(errno) => Outcome::new("openat", Err(errno)),
+    /// Finds the regions of the faults that `which` picks, and puts these in force.
+    fn arm(self, which: impl Fn(&FaultOrder) -> bool) -> Result<Outcome, Failure> {
+        let orders = || self.faults.iter().filter(|order| which(order));
+        let mut regions = BTreeMap::new();
+        for name in orders().filter_map(|order| order.region.as_ref()) {
+            regions.insert(name.clone(), region::resolve(name, self.site, self.device)?);
         }
+        let region = regions.values().next().cloned();
+        let faults = orders().map(|order| order.name.clone()).collect();
+        self.word(Ask::Arm { faults, regions })?;
+        Ok(Outcome { region, ..Outcome::new("arm", Ok(0)) })
+    }
+
+    /// Asks the executor for what it can always do.
+    fn word(self, ask: Ask) -> Result<Answer, Failure> {
+        let what = format!("{ask:?}");
+        self.asks.ask(ask)?.map_err(|why| Failure::new(what, why))
     }
 }
 
 impl Outcome {
     fn new(syscall: &'static str, result: io::Result<u64>) -> Self {
-        Self { syscall, result: result.map_err(|errno| Errno(errno.raw_os_error())), short: None }
+        let result = result.map_err(|errno| Errno(errno.raw_os_error()));
+        Self { syscall, result, short: None, held: None, problem: None, region: None, given_up: false }
+    }
+
+    fn holding(self, held: Vec<HeldRequest>) -> Self {
+        let count = u64::try_from(held.len()).unwrap_or(u64::MAX);
+        Self { result: Ok(count), held: Some(held), ..self }
     }
 }
 
 /// The bytes an operation works on at `iteration`, where it works on a range.
-pub(crate) fn range(operation: &Operation, iteration: u64) -> Result<Option<Range>, OutOfRange> {
+pub(crate) fn range(operation: &Operation, iteration: u64) -> Result<Option<Range>, Failure> {
     let Some((offset, length)) = operation.range() else { return Ok(None) };
-    let (offset, length) = (Bytes(offset.value(iteration)?), Bytes(length.value(iteration)?));
-    Ok(Some(Range { offset, length }))
+    let value = |expression: &Expression| expression.value(iteration).map(Bytes);
+    let (offset, length) = (value(offset), value(length));
+    let range = offset.and_then(|offset| length.map(|length| Range { offset, length }));
+    range.map(Some).map_err(|error| out_of_range(&error))
 }
 
-/// Writes all of `buffer`, so that a lack of space shows as the error of the call that could write nothing.
-fn pwrite(file: &File, offset: u64, buffer: &[u8]) -> Outcome {
-    let mut written = 0_usize;
-    let mut at = offset;
-    loop {
-        let result = rustix::io::pwrite(file, buffer.get(written..).unwrap_or_default(), at);
-        let count = match result {
-            Ok(count) => count,
-            Err(io::Errno::INTR) => continue,
-            Err(errno) => {
-                let short = (written > 0).then(|| Bytes(at - offset));
-                return Outcome { short, ..Outcome::new("pwrite64", Err(errno)) };
-            }
-        };
-        written += count;
-        at += u64::try_from(count).unwrap_or(u64::MAX);
-        if written >= buffer.len() || count == 0 {
-            return Outcome::new("pwrite64", Ok(at - offset));
-        }
-    }
-}
-
-fn content(content: Content, length: u64, seed: u64) -> Vec<u8> {
-    let mut buffer = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-    if content == Content::Random {
-        Xoshiro256PlusPlus::seed_from_u64(seed).fill_bytes(&mut buffer);
-    }
-    buffer
+fn out_of_range(error: &OutOfRange) -> Failure {
+    Failure::new("work out a quantity", error.to_string())
 }

@@ -1,13 +1,20 @@
-//! The few system calls that no safe library wraps. Everything unsafe of the agent is in this file.
+//! The few system calls that no safe library wraps. Everything unsafe of the agent is in this file and those below it.
 
 #![expect(unsafe_code, reason = "ioctls with their own structs, and unshare")]
 
+pub(crate) mod btrfs;
+mod fiemap;
+
 use std::ffi::CStr;
+use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use rustix::io;
-use rustix::ioctl::{self, Getter, NoArg, Setter, opcode};
+use rustix::ioctl::{self, NoArg, Setter, opcode};
 use rustix::thread::UnshareFlags;
+use syscalls::Sysno;
+
+pub(crate) use fiemap::fiemap;
 
 /// The running kernel's release: `6.18.44-cloud-amd64`.
 #[must_use]
@@ -151,42 +158,19 @@ pub(crate) fn flush_buffers(device: impl AsFd) -> io::Result<()> {
     unsafe { ioctl::ioctl(device, NoArg::<BLKFLSBUF>::new()) }
 }
 
-// include/uapi/linux/btrfs.h, v6.12.
-const BTRFS_IOCTL_MAGIC: u8 = 0x94;
-const FS_INFO: ioctl::Opcode = opcode::read::<BtrfsFsInfo>(BTRFS_IOCTL_MAGIC, 31);
-const FORGET_DEV: ioctl::Opcode = opcode::write::<BtrfsVolArgs>(BTRFS_IOCTL_MAGIC, 5);
+// include/uapi/linux/fs.h, v6.12: wait for what is under way, write the rest, wait for that.
+const SYNC_FILE_RANGE_WRITE_AND_WAIT: usize = 7;
 
-/// `struct btrfs_ioctl_fs_info_args`, as far as it is read here.
-#[repr(C)]
-struct BtrfsFsInfo {
-    max_id: u64,
-    num_devices: u64,
-    fsid: [u8; 16],
-    rest: [u64; 124],
-}
-
-/// `struct btrfs_ioctl_vol_args`.
-#[repr(C)]
-struct BtrfsVolArgs {
-    fd: i64,
-    name: [u8; 4088],
-}
-
-/// The fsid the kernel knows this mount by: a temporary one where it is a fork beside its original.
-pub(crate) fn btrfs_fsid(mount: impl AsFd) -> io::Result<[u8; 16]> {
-    // SAFETY: BTRFS_IOC_FS_INFO writes a 1024-byte struct, and the layout begins as above.
-    let info = unsafe { ioctl::ioctl(mount, Getter::<FS_INFO, BtrfsFsInfo>::new()) }?;
-    Ok(info.fsid)
-}
-
-/// Has btrfs forget that it ever scanned `device`.
-pub(crate) fn btrfs_forget(control: impl AsFd, device: &str) -> io::Result<()> {
-    let mut name = [0; 4088];
-    for (to, from) in name.iter_mut().take(4087).zip(device.bytes()) {
-        *to = from;
-    }
-    // SAFETY: BTRFS_IOC_FORGET_DEV reads a `struct btrfs_ioctl_vol_args`.
-    unsafe { ioctl::ioctl(control, Setter::<FORGET_DEV, BtrfsVolArgs>::new(BtrfsVolArgs { fd: 0, name })) }
+/// Writes a range of a file back and waits, without its metadata and without a commit.
+pub(crate) fn sync_file_range(file: &File, offset: u64, length: u64) -> io::Result<()> {
+    let number = |value: u64| usize::try_from(value).map_err(|_| io::Errno::INVAL);
+    let descriptor = usize::try_from(file.as_raw_fd()).map_err(|_| io::Errno::BADF)?;
+    let (offset, length) = (number(offset)?, number(length)?);
+    // SAFETY: sync_file_range(2) takes four numbers and no pointer; the descriptor is open.
+    let ended = unsafe {
+        syscalls::syscall4(Sysno::sync_file_range, descriptor, offset, length, SYNC_FILE_RANGE_WRITE_AND_WAIT)
+    };
+    ended.map(drop).map_err(|errno| io::Errno::from_raw_os_error(errno.into_raw()))
 }
 
 // include/uapi/linux/perf_event.h, v6.12.

@@ -80,11 +80,14 @@ impl Tickets {
         self.refused.iter().rev().find(mine).map(|ticket| ticket.space)
     }
 
-    /// What was refused on the filesystem `fsid` since [`Self::forget`], those alike together.
-    pub(crate) fn events(&mut self, trial: u32, fsid: [u8; 16]) -> Vec<Event> {
+    /// What was refused on the filesystem of these `fsids` since [`Self::forget`], those alike together.
+    pub(crate) fn events(&mut self, trial: u32, fsids: &[[u8; 16]]) -> Vec<Event> {
+        if fsids.is_empty() {
+            return Vec::new();
+        }
         self.read();
         let mut tickets: Vec<event::Ticket> = Vec::new();
-        for refused in self.refused.iter().filter(|ticket| ticket.fsid == fsid) {
+        for refused in self.refused.iter().filter(|ticket| fsids.contains(&ticket.fsid)) {
             let alike = |ticket: &&mut event::Ticket| {
                 ticket.space == refused.space
                     && ticket.bytes == refused.bytes

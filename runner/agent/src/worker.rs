@@ -2,15 +2,15 @@
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use brim_trial::event::{KERNEL_LOG, TICKETS};
 use brim_trial::plan::Filesystem;
-use brim_trial::{Bytes, Errno, Event, Nanos};
+use brim_trial::{Event, Nanos};
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::Failure;
+use crate::asks::Asks;
 use crate::failure::Trying;
 use crate::filesystem::{self, Mounted};
 use crate::fill;
@@ -20,6 +20,7 @@ use crate::namespace::{self, RunDirectory};
 use crate::phase::{self, Bench};
 use crate::program;
 use crate::protocol::{self, Command, Message, Reply, TrialOrder};
+use crate::site::Site;
 use crate::tickets::Tickets;
 use crate::watch::Watch;
 
@@ -34,7 +35,7 @@ pub(crate) struct Worker {
     run: RunDirectory,
     channel: Arc<Mutex<UnixStream>>,
     fds: UnixStream,
-    resized: Receiver<Option<String>>,
+    asks: Arc<Asks>,
     watch: Arc<Watch>,
     tickets: Option<Tickets>,
     kernel_log: Option<KernelLog>,
@@ -49,7 +50,7 @@ impl Worker {
         run: RunDirectory,
         channel: Arc<Mutex<UnixStream>>,
         fds: UnixStream,
-        resized: Receiver<Option<String>>,
+        asks: Arc<Asks>,
         watch: Arc<Watch>,
     ) -> Self {
         let mut missing = Vec::new();
@@ -58,7 +59,7 @@ impl Worker {
         };
         let tickets = record_tickets(&run).map_err(|failure| or_missing(TICKETS, failure)).ok();
         let kernel_log = KernelLog::open().map_err(|failure| or_missing(KERNEL_LOG, failure)).ok();
-        Self { run, channel, fds, resized, watch, tickets, kernel_log, missing, device: None, mounted: None }
+        Self { run, channel, fds, asks, watch, tickets, kernel_log, missing, device: None, mounted: None }
     }
 
     /// Carries out one command and answers it.
@@ -87,11 +88,11 @@ impl Worker {
             Command::Trial(order) => self.trial(&order),
             Command::Program { command } => self.program(&command),
             Command::Unmount => match self.mounted.take() {
-                Some(mounted) => mounted.unmount().map(|()| Reply::Done),
+                Some(mounted) => mounted.unmount().map(|_| Reply::Done),
                 None => Ok(Reply::Done),
             },
             Command::Detach => self.detach(),
-            Command::DiskResized { .. } => Err(Failure::new("resize the disk", "no step waits for it")),
+            Command::Answer { .. } => Err(Failure::new("take an answer", "nobody has asked")),
         }
     }
 
@@ -137,32 +138,30 @@ impl Worker {
 
     fn trial(&mut self, order: &TrialOrder) -> Result<Reply, Failure> {
         self.emit_missing()?;
-        let (Some(mounted), Some(device)) = (self.mounted.as_ref(), self.device.as_ref()) else {
+        let Some(device) = self.device.as_ref() else {
+            return Err(Failure::new("run a trial", "no disk is attached"));
+        };
+        let Some(mounted) = self.mounted.take() else {
             return Err(Failure::new("run a trial", "nothing is mounted"));
         };
+        let site = Site::of(mounted);
         let channel = &self.channel;
-        let tell = |message: &Message| {
-            protocol::send(&channel.lock().unwrap_or_else(PoisonError::into_inner), message)
-                .trying(|| "tell the executor".to_owned())
-        };
-        let resized = &self.resized;
-        let mut resize = |size: Bytes| -> Result<Bytes, Errno> {
-            tell(&Message::ResizeDisk { size }).map_err(|_| Errno::EIO)?;
-            match resized.recv() {
-                Ok(None) => device.update_size().map_err(|failure| failure.errno.unwrap_or(Errno::EIO)),
-                Ok(Some(_)) | Err(_) => Err(Errno::EIO),
-            }
+        let emit = |event: Event| {
+            let channel = channel.lock().unwrap_or_else(PoisonError::into_inner);
+            protocol::send(&channel, &Message::Event(event)).trying(|| "tell the executor".to_owned())
         };
         let bench = Bench {
-            mounted,
-            device: device.name(),
-            tickets: self.tickets.as_mut(),
+            site: &site,
+            device,
+            tickets: self.tickets.as_mut().map(Mutex::new),
             kernel_log: self.kernel_log.as_mut(),
             watch: &self.watch,
-            emit: &|event| tell(&Message::Event(event)),
-            resize: &mut resize,
+            asks: &self.asks,
+            emit: &emit,
         };
-        phase::run(order, bench).map(|()| Reply::Done)
+        let ended = phase::run(order, bench);
+        self.mounted = site.leave();
+        ended.map(|()| Reply::Done)
     }
 
     fn program(&mut self, command: &[String]) -> Result<Reply, Failure> {
@@ -237,6 +236,6 @@ fn name(command: &Command) -> &'static str {
         Command::Program { .. } => "the program",
         Command::Unmount => "unmount",
         Command::Detach => "detaching the disk",
-        Command::DiskResized { .. } => "resizing the disk",
+        Command::Answer { .. } => "an answer",
     }
 }

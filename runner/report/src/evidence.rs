@@ -1,6 +1,9 @@
 //! The evidence of one trial, or of a program, line by line.
 
-use brim_trial::event::{KERNEL_LOG, KernelLogLine, Program, RequestCount, StepEvent, Stuck, Ticket, When};
+use brim_trial::event::{
+    Found, KERNEL_LOG, KernelLogLine, Lost, Problem, Program, RequestCount, Said, StepEvent, Stuck, Ticket,
+    When,
+};
 use brim_trial::judge::blocks;
 use brim_trial::{Bytes, Counters, Event};
 
@@ -52,11 +55,12 @@ fn steps(events: &[Event], trial: u32) -> Vec<String> {
                 parts.push(format!("{name} ok ×{count}"));
             }
         }
-        if let Some(failed) = seen.iter().find(|step| step.errno.is_some()) {
+        for failed in seen.iter().filter(|step| step.failed()) {
             let then = if parts.is_empty() { "" } else { "then " };
             parts.push(format!("{then}{}", failure(failed)));
         }
-        lines.push(label("steps", parts.join(", ")));
+        lines.push(label("steps", if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }));
+        lines.extend(seen.iter().flat_map(|step| said(step)));
     }
     lines
 }
@@ -75,13 +79,43 @@ pub fn failure(step: &StepEvent) -> String {
     let range =
         step.range.map(|range| format!(", {} B at {}", range.length.0, range.offset.0)).unwrap_or_default();
     let result = match (step.errno, step.returned) {
+        _ if step.problem.is_some() => problem(step),
         (Some(errno), _) => errno.to_string(),
         (None, Some(returned)) => returned.to_string(),
         (None, None) => "?".to_owned(),
     };
     let short = step.short.map(|short| format!(" after {} B", short.0)).unwrap_or_default();
     let space = step.space.map(|space| format!(", {space} reservation refused")).unwrap_or_default();
-    format!("{}({file}{range}) = {result}{short}{space}, i = {}", step.syscall, step.iteration)
+    let by = step.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+    format!("{}({file}{range}) = {result}{short}{space}{by}, i = {}", step.syscall, step.iteration)
+}
+
+/// `65536 B lost from 0 on: zeroes stand there`.
+fn problem(step: &StepEvent) -> String {
+    match &step.problem {
+        None => String::new(),
+        Some(Problem::Lost(Lost { first, bytes, found })) => {
+            let found = match found {
+                Found::Zeroes => "zeroes stand there",
+                Found::End => "the file ends before",
+                Found::Other => "other bytes stand there",
+            };
+            format!("{} B lost, the first at {}: {found}", bytes.0, first.0)
+        }
+        Some(Problem::Unclean(Said { exit, .. })) => format!("exit {exit}"),
+    }
+}
+
+/// What the program of a step said that failed.
+fn said(step: &StepEvent) -> Vec<String> {
+    let Some(Problem::Unclean(Said { lines, .. })) = &step.problem else { return Vec::new() };
+    let mut shown: Vec<String> =
+        lines.iter().take(LOG_LINES_MAX).map(|line| label(&step.step, line)).collect();
+    if lines.len() > LOG_LINES_MAX {
+        let more = format!("… and {} lines more in the journal", lines.len() - LOG_LINES_MAX);
+        shown.push(label(&step.step, more));
+    }
+    shown
 }
 
 fn stuck(stuck: &Stuck) -> String {

@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use brim_trial::judge::blocks;
 use brim_trial::kernel::Requirement;
+use brim_trial::operation::Expect;
+use brim_trial::plan::Content as Outcome;
 use brim_trial::{Condition, Content, FilesystemKind, Operation, Phase, Plan};
 
 /// The whole scenario in plain sentences.
@@ -48,14 +50,10 @@ fn write_plan(text: &mut String, plan: &Plan) -> std::fmt::Result {
         )?,
         None => writeln!(text, "It is left empty. Each trial starts on a fork of that disk.\n")?,
     }
-    for row in &plan.device.faults {
-        let op = row.when.op.named().first().map_or("request", |op| op.name());
-        let which = match row.when.nth {
-            Some(nth) => format!("{op} number {nth}"),
-            None => format!("every {op}"),
-        };
-        writeln!(text, "While the steps run, the disk holds {which} (\"{}\").\n", row.name)?;
+    if plan.device.write_cache {
+        writeln!(text, "The disk has a volatile write cache.\n")?;
     }
+    write_faults(text, plan)?;
     for phase in &plan.phases {
         write_phase(text, phase)?;
     }
@@ -83,14 +81,53 @@ fn write_plan(text: &mut String, plan: &Plan) -> std::fmt::Result {
     Ok(())
 }
 
+fn write_faults(text: &mut String, plan: &Plan) -> std::fmt::Result {
+    for row in &plan.device.faults {
+        let ops: Vec<&str> = row.when.op.named().iter().map(|op| op.name()).collect();
+        let op = if ops.is_empty() { "request".to_owned() } else { ops.join(" or ") };
+        let which = match (row.when.nth, row.when.every) {
+            (Some(nth), _) => format!("{op} number {nth}"),
+            (None, Some(every)) => format!("one {op} in {every}"),
+            (None, None) => format!("every {op}"),
+        };
+        let region = row.when.region.as_ref().map(|region| format!(" of {region}")).unwrap_or_default();
+        let does = match row.then.name() {
+            "hold" => "holds",
+            "delay" => "delays",
+            "limit" => "limits the rate of",
+            "seek" => "seeks for",
+            "error" => "fails",
+            "drop" => "drops",
+            "torn" => "tears",
+            "misdirect" => "misdirects",
+            "flip" => "flips bits of",
+            _ => "ends the connection at",
+        };
+        let when = if plan.is_armed(&row.name) {
+            format!("From where \"{}\" is put in force", row.name)
+        } else {
+            "While the steps run".to_owned()
+        };
+        writeln!(text, "{when}, the disk {does} {which}{region} (\"{}\").\n", row.name)?;
+    }
+    Ok(())
+}
+
 fn write_phase(text: &mut String, phase: &Phase) -> std::fmt::Result {
     match (phase.until, phase.times) {
+        (Some(errno), 1) => {
+            writeln!(text, "Then, once, or until something fails with {errno} ({}):", phase.name)?;
+        }
         (Some(errno), _) => writeln!(text, "Then, until something fails with {errno} ({}):", phase.name)?,
         (None, 1) => writeln!(text, "Then, once ({}):", phase.name)?,
         (None, times) => writeln!(text, "Then, {times} times ({}):", phase.name)?,
     }
+    if phase.workers().len() > 1 {
+        writeln!(text, "  Each worker does its own steps in this order, beside the others.")?;
+    }
     for (number, step) in (1..).zip(&phase.steps) {
-        writeln!(text, "  {number}. {}", operation(&step.operation))?;
+        let by = step.by.as_ref().map(|by| format!("{by}: ")).unwrap_or_default();
+        writeln!(text, "  {number}. {by}{}", operation(&step.operation))?;
     }
     Ok(())
 }
@@ -109,13 +146,44 @@ fn operation(operation: &Operation) -> String {
             };
             format!("pwrite {length} of {data} to `{file}` at offset {offset}")
         }
+        Operation::Pread { file, offset, length, expect } => {
+            let expect = match expect {
+                Expect::Written => "what was written there",
+                Expect::Zeroes => "zeroes",
+            };
+            format!("pread {length} of `{file}` at offset {offset}, which has to be {expect}")
+        }
         Operation::Fsync { file } => format!("fsync `{file}`"),
+        Operation::Fdatasync { file } => format!("fdatasync `{file}`"),
+        Operation::SyncFileRange { file, offset, length } => {
+            format!("write {length} of `{file}` at offset {offset} back and wait (sync_file_range)")
+        }
+        Operation::Nocow { file } => format!("have `{file}` written in place (FS_NOCOW_FL)"),
+        Operation::Subvolume { path } => format!("make the subvolume `{path}`"),
+        Operation::Snapshot { of, to, read_only } => {
+            let kind = if *read_only { "read-only snapshot" } else { "snapshot" };
+            format!("make a {kind} of `{of}` at `{to}`")
+        }
+        Operation::Reflink { from, to, offset, length, to_offset } => format!(
+            "have `{to}` at offset {to_offset} share {length} of `{from}` at offset {offset} (FICLONERANGE)"
+        ),
+        Operation::Scrub {} => "scrub the disk".to_owned(),
+        Operation::DropCaches {} => "drop what the machine has cached".to_owned(),
+        Operation::Remount {} => "unmount and mount again".to_owned(),
+        Operation::Check {} => {
+            "unmount, have the filesystem's own checker look for mistakes, and mount again".to_owned()
+        }
+        Operation::PowerCut {} => "cut the disk's power, and mount what is left".to_owned(),
         Operation::Syncfs {} => "syncfs the mount".to_owned(),
         Operation::Truncate { file, size } => format!("truncate `{file}` to {size}"),
         Operation::Unlink { file } => format!("unlink `{file}`"),
         Operation::ResizeDisk { size } => {
             format!("give the disk a size of {size}, under the mounted filesystem")
         }
+        Operation::Await { gate, count: 1 } => format!("wait until a request is held by \"{gate}\""),
+        Operation::Await { gate, count } => format!("wait until {count} requests are held by \"{gate}\""),
+        Operation::Arm { fault } => format!("put the fault \"{fault}\" in force"),
+        Operation::Release { gate } => format!("open the gate \"{gate}\" for good"),
     }
 }
 
@@ -124,5 +192,8 @@ fn condition(condition: &Condition) -> String {
     let space = condition.space.map_or_else(String::new, |space| {
         format!(", and a reservation of {space} space was refused under it")
     });
-    format!("{} fails{errno}{space}", condition.step)
+    match condition.content {
+        Some(Outcome::Lost) => format!("{} finds its content lost", condition.step),
+        None => format!("{} fails{errno}{space}", condition.step),
+    }
 }

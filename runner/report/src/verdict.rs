@@ -60,6 +60,7 @@ pub fn line(verdict: &VerdictEvent, swept: &[String], style: Style) -> String {
             Some(space) => format!("{step} = {errno}, {space} reservation refused"),
             None => format!("{step} = {errno}"),
         },
+        (None, Some(step), None) => format!("{step} was not satisfied"),
         _ => "no step failed".to_owned(),
     };
     let trials = if verdict.trials > 1 { format!("{}; ", counts(verdict)) } else { String::new() };

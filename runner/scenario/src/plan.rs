@@ -24,9 +24,13 @@ pub(crate) fn plan(
     values: &Values,
     reader: &mut Reader<'_>,
 ) -> Checked<Plan> {
-    let device = Device { size: device_size(file, reader)?, faults: faults(file, reader)? };
+    let device = Device {
+        size: device_size(file, reader)?,
+        write_cache: file.device.write_cache,
+        faults: faults(file, reader)?,
+    };
     let phases: Vec<Phase> =
-        file.phases.iter().map(|phase| step::phase(phase, reader)).collect::<Checked<_>>()?;
+        file.phases.iter().map(|phase| step::phase(phase, &device, reader)).collect::<Checked<_>>()?;
     let conditions = file.reproduced.get_ref().iter().map(|entry| step::condition(entry, &phases, reader));
     let mut reproduced = conditions.collect::<Checked<Vec<_>>>()?;
     if reproduced.is_empty() {

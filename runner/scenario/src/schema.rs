@@ -50,6 +50,8 @@ pub(crate) struct File {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Device {
     pub(crate) size: Spanned<Formula>,
+    #[serde(default)]
+    pub(crate) write_cache: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -87,15 +89,40 @@ pub(crate) struct Phase {
     pub(crate) name: Text,
     pub(crate) until: Option<Text>,
     pub(crate) times: Option<Spanned<Scalar>>,
-    pub(crate) step: Spanned<Vec<Table<Step>>>,
+    pub(crate) step: Spanned<Vec<Spanned<Table<Step>>>>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Step {
+    pub(crate) by: Option<Text>,
     #[serde(rename = "do")]
-    pub(crate) verb: Verb,
+    pub(crate) verb: Option<Spanned<Verb>>,
+    #[serde(rename = "await")]
+    pub(crate) wait: Option<Spanned<Table<Await>>>,
+    pub(crate) release: Option<Text>,
+    pub(crate) arm: Option<Text>,
     pub(crate) name: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Await {
+    pub(crate) held: Spanned<Held>,
+}
+
+/// The name of a gate, or a table with it.
+#[derive(Debug)]
+pub(crate) enum Held {
+    Gate(String),
+    Table(HeldTable),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HeldTable {
+    pub(crate) gate: Text,
+    pub(crate) count: Option<Spanned<Scalar>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -103,11 +130,65 @@ pub(crate) struct Step {
 pub(crate) enum Verb {
     Fallocate(Table<Fallocate>),
     Pwrite(Table<Pwrite>),
+    Pread(Table<Pread>),
     Fsync(Table<OneFile>),
+    Fdatasync(Table<OneFile>),
+    SyncFileRange(Table<Range>),
     Syncfs(Table<Nothing>),
     Truncate(Table<Truncate>),
     Unlink(Table<OneFile>),
     ResizeDisk(Table<Size>),
+    Nocow(Table<OneFile>),
+    Subvolume(Table<Subvolume>),
+    Snapshot(Table<Snapshot>),
+    Reflink(Table<Reflink>),
+    Scrub(Table<Nothing>),
+    DropCaches(Table<Nothing>),
+    Remount(Table<Nothing>),
+    Check(Table<Nothing>),
+    PowerCut(Table<Nothing>),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Pread {
+    pub(crate) file: Text,
+    pub(crate) offset: Spanned<Formula>,
+    pub(crate) length: Spanned<Formula>,
+    pub(crate) expect: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Range {
+    pub(crate) file: Text,
+    pub(crate) offset: Spanned<Formula>,
+    pub(crate) length: Spanned<Formula>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Subvolume {
+    pub(crate) path: Text,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Snapshot {
+    pub(crate) of: Text,
+    pub(crate) to: Text,
+    #[serde(default)]
+    pub(crate) read_only: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Reflink {
+    pub(crate) from: Text,
+    pub(crate) to: Text,
+    pub(crate) offset: Spanned<Formula>,
+    pub(crate) length: Spanned<Formula>,
+    pub(crate) to_offset: Option<Spanned<Formula>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -158,6 +239,7 @@ pub(crate) struct Reproduced {
     pub(crate) step: Text,
     pub(crate) errno: Option<Text>,
     pub(crate) space: Option<Text>,
+    pub(crate) content: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -197,8 +279,14 @@ shapes! {
     Override => "a table such as `{ filesystem = \"xfs\", params = { … } }`",
     Phase => "a table with `name` and `step`",
     Step => "a table such as `{ do.fsync = { file = \"blob\" } }`",
+    Await => "a table such as `{ held = \"GATE\" }`",
     Fallocate => "a table with `file`, `offset` and `length`",
     Pwrite => "a table with `file`, `offset` and `length`",
+    Pread => "a table with `file`, `offset` and `length`",
+    Range => "a table with `file`, `offset` and `length`",
+    Subvolume => "a table such as `{ path = \"subvol\" }`",
+    Snapshot => "a table such as `{ of = \"subvol\", to = \"snap\" }`",
+    Reflink => "a table with `from`, `to`, `offset` and `length`",
     OneFile => "a table such as `{ file = \"blob\" }`",
     Nothing => "an empty table: `{}`",
     Truncate => "a table with `file` and `size`",
@@ -284,6 +372,28 @@ impl<'de> Deserialize<'de> for Formula {
             }
         }
         deserializer.deserialize_str(Quoted)
+    }
+}
+
+impl<'de> Deserialize<'de> for Held {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NameOrTable;
+        impl<'de> Visitor<'de> for NameOrTable {
+            type Value = Held;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a `[[fault]]`, or a table such as `{ gate = \"GATE\", count = 2 }`")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Held, E> {
+                Ok(Held::Gate(text.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Held, A::Error> {
+                HeldTable::deserialize(MapAccessDeserializer::new(map)).map(Held::Table)
+            }
+        }
+        deserializer.deserialize_any(NameOrTable)
     }
 }
 

@@ -1,7 +1,9 @@
 //! Phases and steps.
 
+use brim_device::fault::{Row, Then};
 use brim_trial::event::SpaceKind;
-use brim_trial::plan::{Condition, Phase, Step};
+use brim_trial::operation::Expect;
+use brim_trial::plan::{self, Condition, Device, Phase, Step};
 use brim_trial::{Content, Errno, Expression, Operation};
 use toml::Spanned;
 
@@ -19,30 +21,53 @@ const TIMES_UNTIL: u64 = 1_000_000;
 /// The disk's own unit.
 const SECTOR: u64 = 512;
 
-/// Which rounds of a phase are sure to be reached, as far as anybody can tell without running it.
+/// What the steps of a phase are read with.
 #[derive(Clone, Copy)]
-struct Rounds {
-    last: u64,
+struct Setting<'a> {
+    /// The last round that is sure to be reached, from 0, as far as anybody can tell without running it.
+    last_round: u64,
+    /// The disk.
+    device: &'a Device,
+    /// Other workers are at work at the same time.
+    beside: bool,
 }
 
-/// One phase.
-pub(crate) fn phase(phase: &schema::Phase, reader: &mut Reader<'_>) -> Checked<Phase> {
+/// One phase of a scenario with this disk.
+pub(crate) fn phase(phase: &schema::Phase, device: &Device, reader: &mut Reader<'_>) -> Checked<Phase> {
     let name = reader.text(&phase.name)?.value;
     let until = phase.until.as_ref().map(|name| errno(name, "until", reader)).transpose()?;
+    let beside = workers(phase)? > 1;
     let times = match &phase.times {
-        None if until.is_some() => TIMES_UNTIL,
+        None if until.is_some() && !beside => TIMES_UNTIL,
         None => 1,
         Some(times) => at_least_one(times, "times", reader)?,
     };
-    let rounds = Rounds { last: if until.is_some() { 0 } else { times - 1 } };
+    if let Some(times) = phase.times.as_ref().filter(|_| beside && times > 1) {
+        return Err(Objection::new(
+            Place::scenario(times.span()),
+            "a phase of several workers goes round once",
+            "more than one round",
+        )
+        .help("take `times` out, or give all steps to one worker: where one goes round, nothing says where the others are"));
+    }
+    let setting = Setting { device, beside, last_round: if until.is_some() { 0 } else { times - 1 } };
     if phase.step.get_ref().is_empty() {
         let place = Place::scenario(phase.step.span());
         return Err(Objection::new(place, "a phase without steps", "empty")
             .help("a step is a table such as `{ do.fsync = { file = \"blob\" } }`"));
     }
     let steps =
-        phase.step.get_ref().iter().map(|entry| step(entry, rounds, reader)).collect::<Checked<_>>()?;
+        phase.step.get_ref().iter().map(|entry| step(entry, setting, reader)).collect::<Checked<_>>()?;
     Ok(Phase { name, until, times, steps })
+}
+
+/// How many workers a phase has.
+fn workers(phase: &schema::Phase) -> Checked<usize> {
+    let mut workers = std::collections::BTreeSet::new();
+    for step in phase.step.get_ref() {
+        workers.insert(step.get_ref().by.as_ref().map(|by| check::fixed(by, "by")).transpose()?);
+    }
+    Ok(workers.len())
 }
 
 /// One `[[reproduced]]`, which names one of the steps of `phases`.
@@ -68,7 +93,10 @@ pub(crate) fn condition(
         [SpaceKind::Data, SpaceKind::Metadata, SpaceKind::System].map(|space| (space, space.to_string()));
     let spaces: Vec<(&str, SpaceKind)> = spaces.iter().map(|(space, name)| (name.as_str(), *space)).collect();
     let space = entry.space.as_ref().map(|name| option(name, "space", &spaces, reader)).transpose()?;
-    Ok(Condition { step, errno, space })
+    let contents = [("lost", plan::Content::Lost)];
+    let content =
+        entry.content.as_ref().map(|name| option(name, "content", &contents, reader)).transpose()?;
+    Ok(Condition { step, errno, space, content })
 }
 
 /// A count of `key` that is not zero.
@@ -111,16 +139,112 @@ pub(crate) fn near(size: u64, unit: u64) -> (String, String) {
     (format!("`{down} B`"), format!("`{} B`", down.saturating_add(unit)))
 }
 
-fn step(entry: &schema::Step, rounds: Rounds, reader: &mut Reader<'_>) -> Checked<Step> {
-    let operation = operation(&entry.verb, rounds, reader)?;
-    let name = entry.name.as_ref().map(|name| check::fixed(name, "name")).transpose()?;
-    Ok(Step { name: name.unwrap_or_else(|| operation.verb().to_owned()), operation })
+fn step(
+    entry: &Spanned<schema::Table<schema::Step>>,
+    setting: Setting<'_>,
+    reader: &mut Reader<'_>,
+) -> Checked<Step> {
+    let step = entry.get_ref();
+    let mut done = Vec::new();
+    if let Some(verb) = &step.verb {
+        done.push((verb.span(), operation(verb.get_ref(), setting, reader)?));
+    }
+    if let Some(wait) = &step.wait {
+        done.push((wait.span(), wait_for(wait.get_ref(), setting, reader)?));
+    }
+    if let Some(gate) = &step.release {
+        let name = check::fixed(gate, "release")?;
+        done.push((
+            gate.span(),
+            Operation::Release { gate: a_gate(name, gate.span(), &setting.device.faults)? },
+        ));
+    }
+    if let Some(fault) = &step.arm {
+        let name = check::fixed(fault, "arm")?;
+        let faults = &setting.device.faults;
+        done.push((fault.span(), Operation::Arm { fault: a_fault(name, fault.span(), faults)? }));
+    }
+    let mut done = done.into_iter();
+    let (first, second) = (done.next(), done.next());
+    let Some((place, operation)) = first else {
+        return Err(Objection::new(Place::scenario(entry.span()), "this step does nothing", "no verb")
+            .help("say what the step does: `do.fsync = { file = \"blob\" }`, `await.held = \"GATE\"` or `release = \"GATE\"`"));
+    };
+    if let Some((second, _)) = second {
+        return Err(Objection::new(Place::scenario(second), "a step does one thing", "the second one")
+            .help("write one of `do`, `await`, `release` and `arm` a step"));
+    }
+    possible(&operation, Place::scenario(place), setting)?;
+    let name = step.name.as_ref().map(|name| check::fixed(name, "name")).transpose()?;
+    let by = step.by.as_ref().map(|by| check::fixed(by, "by")).transpose()?;
+    Ok(Step { name: name.unwrap_or_else(|| operation.verb().to_owned()), operation, by })
 }
 
-fn operation(verb: &schema::Verb, rounds: Rounds, reader: &mut Reader<'_>) -> Checked<Operation> {
+/// Whether a step may do this where it stands.
+fn possible(operation: &Operation, place: Place, setting: Setting<'_>) -> Checked<()> {
+    let verb = operation.verb();
+    if setting.beside && operation.takes_the_mount() {
+        let message = format!("`{verb}` takes the mount away while other workers are at work there");
+        return Err(Objection::new(place, message, "not beside others")
+            .help("give it a phase of its own: a phase begins when all workers of the one before are done"));
+    }
+    if matches!(operation, Operation::PowerCut {}) && !setting.device.write_cache {
+        return Err(Objection::new(place, "a power cut of this disk loses nothing", "no effect")
+            .help("give the disk a write cache: `[device]` with `write_cache = true`"));
+    }
+    Ok(())
+}
+
+fn wait_for(wait: &schema::Await, setting: Setting<'_>, reader: &mut Reader<'_>) -> Checked<Operation> {
+    let (gate, place, count) = match wait.held.get_ref() {
+        schema::Held::Gate(gate) => (gate.clone(), wait.held.span(), None),
+        schema::Held::Table(table) => {
+            (check::fixed(&table.gate, "gate")?, table.gate.span(), table.count.as_ref())
+        }
+    };
+    let gate = a_gate(gate, place, &setting.device.faults)?;
+    let count = count.map_or(Ok(1), |count| at_least_one(count, "count", reader))?;
+    Ok(Operation::Await { gate, count })
+}
+
+/// `name`, which is that of a fault that holds.
+fn a_gate(name: String, place: std::ops::Range<usize>, faults: &[Row]) -> Checked<String> {
+    let gates: Vec<&str> = faults
+        .iter()
+        .filter(|row| matches!(row.then, Then::Hold { .. }))
+        .map(|row| row.name.as_str())
+        .collect();
+    if gates.contains(&name.as_str()) {
+        return Ok(name);
+    }
+    let help = if gates.is_empty() {
+        "this scenario has none: a gate is a `[[fault]]` with that `name` and `then = \"hold\"`".to_owned()
+    } else {
+        suggest::help(&name, &gates, "gates of this scenario")
+    };
+    let message = format!("no fault that holds requests is called `{name}`");
+    Err(Objection::new(Place::scenario(place), message, "names no gate").help(help))
+}
+
+/// `name`, which is that of a fault.
+fn a_fault(name: String, place: std::ops::Range<usize>, faults: &[Row]) -> Checked<String> {
+    let names: Vec<&str> = faults.iter().map(|row| row.name.as_str()).collect();
+    if names.contains(&name.as_str()) {
+        return Ok(name);
+    }
+    let help = if names.is_empty() {
+        "this scenario has none: write a `[[fault]]` with that `name`".to_owned()
+    } else {
+        suggest::help(&name, &names, "faults of this scenario")
+    };
+    Err(Objection::new(Place::scenario(place), format!("no fault is called `{name}`"), "names no fault")
+        .help(help))
+}
+
+fn operation(verb: &schema::Verb, setting: Setting<'_>, reader: &mut Reader<'_>) -> Checked<Operation> {
     use schema::Verb;
     let size = |field: &Spanned<schema::Formula>, key: &str, reader: &mut Reader<'_>| {
-        size(field, key, rounds, reader).map(|found| found.value)
+        size(field, key, setting, reader).map(|found| found.value)
     };
     Ok(match verb {
         Verb::Fallocate(given) => Operation::Fallocate {
@@ -135,13 +259,48 @@ fn operation(verb: &schema::Verb, rounds: Rounds, reader: &mut Reader<'_>) -> Ch
             length: size(&given.length, "length", reader)?,
             data: content(given.data.as_ref(), reader)?,
         },
+        Verb::Pread(given) => Operation::Pread {
+            file: file(&given.file, reader)?,
+            offset: size(&given.offset, "offset", reader)?,
+            length: size(&given.length, "length", reader)?,
+            expect: expect(given.expect.as_ref(), reader)?,
+        },
+        Verb::SyncFileRange(given) => Operation::SyncFileRange {
+            file: file(&given.file, reader)?,
+            offset: size(&given.offset, "offset", reader)?,
+            length: size(&given.length, "length", reader)?,
+        },
+        Verb::Reflink(given) => {
+            let offset = size(&given.offset, "offset", reader)?;
+            let to_offset = given.to_offset.as_ref().map(|given| size(given, "to_offset", reader));
+            Operation::Reflink {
+                from: file(&given.from, reader)?,
+                to: file(&given.to, reader)?,
+                length: size(&given.length, "length", reader)?,
+                to_offset: to_offset.unwrap_or_else(|| Ok(offset.clone()))?,
+                offset,
+            }
+        }
         Verb::Fsync(given) => Operation::Fsync { file: file(&given.file, reader)? },
+        Verb::Fdatasync(given) => Operation::Fdatasync { file: file(&given.file, reader)? },
+        Verb::Nocow(given) => Operation::Nocow { file: file(&given.file, reader)? },
+        Verb::Subvolume(given) => Operation::Subvolume { path: file(&given.path, reader)? },
+        Verb::Snapshot(given) => Operation::Snapshot {
+            of: file(&given.of, reader)?,
+            to: file(&given.to, reader)?,
+            read_only: given.read_only,
+        },
+        Verb::Scrub(_) => Operation::Scrub {},
+        Verb::DropCaches(_) => Operation::DropCaches {},
+        Verb::Remount(_) => Operation::Remount {},
+        Verb::Check(_) => Operation::Check {},
+        Verb::PowerCut(_) => Operation::PowerCut {},
         Verb::Syncfs(_) => Operation::Syncfs {},
         Verb::Truncate(given) => {
             Operation::Truncate { file: file(&given.file, reader)?, size: size(&given.size, "size", reader)? }
         }
         Verb::Unlink(given) => Operation::Unlink { file: file(&given.file, reader)? },
-        Verb::ResizeDisk(given) => Operation::ResizeDisk { size: disk_size(&given.size, rounds, reader)? },
+        Verb::ResizeDisk(given) => Operation::ResizeDisk { size: disk_size(&given.size, setting, reader)? },
     })
 }
 
@@ -149,12 +308,12 @@ fn operation(verb: &schema::Verb, rounds: Rounds, reader: &mut Reader<'_>) -> Ch
 fn size(
     field: &Spanned<schema::Formula>,
     key: &str,
-    rounds: Rounds,
+    setting: Setting<'_>,
     reader: &mut Reader<'_>,
 ) -> Checked<Found<Expression>> {
     let found = reader.expression(field, Dimension::Size, key, true)?;
     // Most expressions go one way only, so the ends tell.
-    for round in [0, rounds.last] {
+    for round in [0, setting.last_round] {
         if found.value.value(round).is_err() {
             return Err(read::out_of_range(found.place, key, Some(round)));
         }
@@ -164,12 +323,12 @@ fn size(
 
 fn disk_size(
     field: &Spanned<schema::Formula>,
-    rounds: Rounds,
+    setting: Setting<'_>,
     reader: &mut Reader<'_>,
 ) -> Checked<Expression> {
-    let found = size(field, "size", rounds, reader)?;
+    let found = size(field, "size", setting, reader)?;
     // Three rounds tell a straight line or a parabola that stays on sectors from one that does not.
-    for round in 0..=rounds.last.min(2) {
+    for round in 0..=setting.last_round.min(2) {
         let value = found
             .value
             .value(round)
@@ -203,6 +362,11 @@ fn file(field: &schema::Text, reader: &mut Reader<'_>) -> Checked<String> {
 fn content(field: Option<&schema::Text>, reader: &mut Reader<'_>) -> Checked<Content> {
     let options = [("random", Content::Random), ("zeroes", Content::Zeroes)];
     field.map_or(Ok(Content::Random), |field| option(field, "data", &options, reader))
+}
+
+fn expect(field: Option<&schema::Text>, reader: &mut Reader<'_>) -> Checked<Expect> {
+    let options = [("same as written", Expect::Written), ("zeroes", Expect::Zeroes)];
+    field.map_or(Ok(Expect::Written), |field| option(field, "expect", &options, reader))
 }
 
 fn option<T: Copy>(

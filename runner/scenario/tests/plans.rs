@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use brim_scenario::{Scenario, Settings};
+use brim_trial::plan::Content;
 use brim_trial::{Bytes, Expression, FilesystemKind, Nanos, Operation, Plan, Verdict};
 use proptest::prelude::*;
 
@@ -193,6 +194,7 @@ nodes = "32k"
 
 [device]
 size = "3 * (1 GiB - 512 MiB) + 512 B"
+write_cache = true
 
 [filesystem]
 kind = "btrfs"
@@ -220,6 +222,38 @@ step = [
   { do.unlink = { file = "${dir}/${fill}" } },
 ]
 
+[[phase]]
+name = "side by side"
+until = "EIO"
+step = [
+  { by = "one", await.held = { gate = "commit", count = "${rounds}" } },
+  { by = "two", await.held = "all", name = "wait" },
+  { by = "one", release = "commit" },
+  { by = "two", arm = "all" },
+  { do.syncfs = {} },
+]
+
+[[phase]]
+name = "all verbs"
+step = [
+  { do.subvolume = { path = "${dir}" } },
+  { do.nocow = { file = "${dir}/blob" } },
+  { do.sync_file_range = { file = "blob", offset = "0 B", length = "1 block" } },
+  { do.fdatasync = { file = "blob" } },
+  { do.snapshot = { of = "${dir}", to = "snap", read_only = true } },
+  { do.reflink = { from = "blob", to = "other", offset = "1 block", length = "2 blocks" } },
+  { do.scrub = {} },
+  { do.drop_caches = {} },
+  { do.remount = {} },
+  { do.power_cut = {} },
+  { do.check = {} },
+  { do.pread = { file = "blob", offset = "0 B", length = "1 block", expect = "zeroes" } },
+]
+
+[[reproduced]]
+step = "pread"
+content = "lost"
+
 [[reproduced]]
 step = "first"
 space = "metadata"
@@ -243,7 +277,23 @@ fn every_key_arrives_in_the_plan() {
     assert_eq!((made.phases[0].times, made.phases[0].until), (4, None));
     assert_eq!(made.phases[0].steps[0].operation.file(), Some("other/blob"));
     assert_eq!(made.phases[0].steps[4].operation.file(), Some("other/random"));
-    assert_eq!(made.reproduced[0].step, "first");
+    assert_eq!((made.phases[1].times, made.phases[1].workers()), (1, vec![Some("one"), Some("two"), None]));
+    let (gate, name) = ("commit".to_owned(), &made.phases[1].steps[1].name);
+    assert_eq!(made.phases[1].steps[0].operation, Operation::Await { gate: gate.clone(), count: 2 });
+    assert_eq!(made.phases[1].steps[2].operation, Operation::Release { gate });
+    assert_eq!(name, "wait");
+    assert_eq!(made.phases[1].steps[3].operation, Operation::Arm { fault: "all".to_owned() });
+    assert!(made.is_armed("all") && !made.is_armed("commit"));
+    assert!(made.device.write_cache);
+    let verbs: Vec<&str> = made.phases[2].steps.iter().map(|step| step.operation.verb()).collect();
+    let expected = "subvolume nocow sync_file_range fdatasync snapshot reflink scrub drop_caches remount power_cut check pread";
+    assert_eq!(verbs.join(" "), expected);
+    let block = |count: u64| Expression::Size(Bytes(count * 4096));
+    let (from, to, offset, length) = ("blob".to_owned(), "other".to_owned(), block(1), block(2));
+    let reflink = Operation::Reflink { from, to, to_offset: offset.clone(), offset, length };
+    assert_eq!(made.phases[2].steps[5].operation, reflink);
+    assert_eq!(made.reproduced[0].content, Some(Content::Lost));
+    assert_eq!(made.reproduced[1].step, "first");
     assert_eq!(made.known.len(), 1);
     for (rounds, count) in [("1", 0), ("2", 1), ("3", 0)] {
         assert_eq!(plan(&scenario, None, &[("rounds", rounds)]).known.len(), count, "{rounds} rounds");
@@ -271,7 +321,7 @@ proptest! {
 
     /// For all places of a scenario where something is lost or put in: a scenario or a message that can be shown.
     #[test]
-    fn any_text_has_an_answer(at in 0usize..1200, lost in 0usize..6, put_in in r"([0-9${}\[\]=.*µ\n-]|\PC){0,3}") {
+    fn any_text_has_an_answer(at in 0usize..2200, lost in 0usize..6, put_in in r"([0-9${}\[\]=.*µ\n-]|\PC){0,3}") {
         let mut changed: Vec<char> = EVERYTHING.chars().collect();
         let at = at.min(changed.len());
         let end = (at + lost).min(changed.len());

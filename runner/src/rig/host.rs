@@ -5,26 +5,28 @@
 //! all that is mounted there is gone.
 
 mod agent;
+mod asks;
 mod fuse;
 
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use brim_agent::protocol::{Command, Message, Reply, TrialOrder};
-use brim_device::fault::Op;
+use brim_device::fault::{Op, Row};
 use brim_trial::event::{RequestCount, Stuck};
 use brim_trial::plan::Filesystem;
 use brim_trial::{Bytes, Counters, Event};
 use fuser::BackgroundSession;
 use nbd_server::client::Client;
-use nbd_server::{Disk, Held, Server, Stats};
+use nbd_server::{Disk, Fault, Held, Server, Stats};
 
 use crate::interrupt::Interrupt;
 use crate::rig::RigError;
 use agent::Agent;
+use asks::{AWAIT_TICK, Awaits};
 
 /// How often the executor looks whether it was interrupted.
 const TICK: Duration = Duration::from_millis(50);
@@ -44,6 +46,9 @@ pub(crate) struct HostFuse {
     agent: Agent,
     server: Server,
     attached: Option<Attached>,
+    awaits: Awaits,
+    /// The faults of the trial, in force or not.
+    rows: Vec<Row>,
     interrupt: Interrupt,
     /// A program of the user's has run: what the keyboard says was said to it.
     programs: bool,
@@ -55,13 +60,16 @@ struct Attached {
     disk: Disk,
     size: Arc<AtomicU64>,
     session: BackgroundSession,
+    /// What rows did that went with the power of the disk.
+    faults_before: Vec<Fault>,
 }
 
 impl HostFuse {
     /// Starts the agent, with nothing attached.
     pub(crate) fn start(interrupt: Interrupt) -> Result<Self, RigError> {
         let agent = Agent::start().map_err(|source| RigError::AgentStart { source })?;
-        Ok(Self { agent, server: Server::new(), attached: None, interrupt, programs: false })
+        let (server, awaits) = (Server::new(), Awaits::default());
+        Ok(Self { agent, server, attached: None, awaits, rows: Vec::new(), interrupt, programs: false })
     }
 
     /// Puts `disk` under the kernel.
@@ -79,8 +87,18 @@ impl HostFuse {
         let size = Arc::new(AtomicU64::new(disk.size().0));
         let session = fuse::serve(Arc::new(client), Arc::clone(&size), fuse)
             .map_err(|source| RigError::Fuse { source })?;
-        self.attached = Some(Attached { disk: disk.clone(), size, session });
+        self.attached = Some(Attached { disk: disk.clone(), size, session, faults_before: Vec::new() });
         self.call(&Command::AttachLoop, &mut |_| {}).map(drop)
+    }
+
+    /// What every row did that was in force since the last attach, also those that went with the power.
+    pub(crate) fn faults(&self) -> Vec<Fault> {
+        let faults = |attached: &Attached| {
+            let mut faults = attached.faults_before.clone();
+            faults.extend(attached.disk.faults());
+            faults
+        };
+        self.attached.as_ref().map_or_else(Vec::new, faults)
     }
 
     /// Makes a filesystem on the disk.
@@ -105,8 +123,15 @@ impl HostFuse {
         counters(reply)
     }
 
-    /// Runs the steps of a trial and tells what was seen.
-    pub(crate) fn trial(&mut self, order: TrialOrder, emit: &mut dyn FnMut(Event)) -> Result<(), RigError> {
+    /// Runs the steps of a trial, with these faults for them to put in force, and tells what was seen.
+    pub(crate) fn trial(
+        &mut self,
+        order: TrialOrder,
+        faults: &[Row],
+        emit: &mut dyn FnMut(Event),
+    ) -> Result<(), RigError> {
+        self.awaits = Awaits::default();
+        self.rows = faults.to_vec();
         self.call(&Command::Trial(order), emit).map(drop)
     }
 
@@ -154,19 +179,19 @@ impl HostFuse {
             if interrupted {
                 return Err(RigError::Interrupted);
             }
-            match self.agent.receive(TICK)? {
+            let tick = if self.awaits.is_empty() { TICK } else { AWAIT_TICK };
+            match self.agent.receive(tick)? {
                 Some(Message::Reply(reply)) => return reply.map_err(RigError::Agent),
                 Some(Message::Event(Event::Stuck(stuck))) => {
                     emit(Event::Stuck(self.open_gates(stuck)));
+                    self.give_up()?;
                     overdue = Overdue::GatesOpened(Instant::now());
                 }
                 Some(Message::Event(event)) => emit(event),
-                Some(Message::ResizeDisk { size }) => {
-                    let failed = self.resize(size).err();
-                    self.agent.send(&Command::DiskResized { failed })?;
-                }
+                Some(Message::Ask { id, ask }) => self.asked(id, ask)?,
                 None => overdue = self.escalate(overdue)?,
             }
+            self.look_at_gates()?;
         }
     }
 
@@ -189,13 +214,6 @@ impl HostFuse {
             Overdue::DiskGone(since) if since.elapsed() >= GRACE => Err(RigError::Stuck),
             other => Ok(other),
         }
-    }
-
-    fn resize(&self, size: Bytes) -> Result<(), String> {
-        let attached = self.attached.as_ref().ok_or("no disk is attached")?;
-        attached.disk.resize(size).map_err(|error| error.to_string())?;
-        attached.size.store(size.0, Ordering::Release);
-        Ok(())
     }
 
     fn end_session(&mut self) -> Result<(), RigError> {

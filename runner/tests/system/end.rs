@@ -6,12 +6,13 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::Test;
-use crate::bench::{SCENARIO, assert_nothing_left, brim, mark};
+use crate::bench::{SCENARIO, assert_nothing_left, brim, mark, scenario};
 use crate::needs::BTRFS;
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         ("30_runs_killed_at_random_moments_leave_nothing", BTRFS, killed_runs),
+        ("12_runs_killed_while_a_gate_holds_leave_nothing", BTRFS, killed_at_a_gate),
         ("6_programs_killed_at_random_moments_leave_nothing", BTRFS, killed_programs),
         ("an_interrupted_run_leaves_nothing_and_exits_with_130", BTRFS, interrupted_run),
         ("a_terminated_program_leaves_nothing_and_exits_with_130", BTRFS, terminated_program),
@@ -32,6 +33,20 @@ fn signal(child: &Child, signal: Signal) {
 
 fn killed_runs() {
     kill_at(moments(30, Duration::from_millis(700)), &["run", SCENARIO, "--trials", "1000"]);
+}
+
+/// Most of each trial is spent with a scrub or a commit that a gate holds.
+fn killed_at_a_gate() {
+    let never_opened = scenario(
+        "[[fault]]\nname = \"commit\"\nwhen = { op = \"write\", region = \"superblock\" }\nthen = \"hold\"\n\
+         [[phase]]\nname = \"test\"\nstep = [ { by = \"one\", do.syncfs = {} }, \
+         { by = \"one\", do.pwrite = { file = \"f\", offset = \"0 B\", length = \"4 KiB\" } }, \
+         { by = \"one\", do.syncfs = {} }, { by = \"two\", await.held = { gate = \"commit\", count = 3 } }, \
+         { by = \"two\", release = \"commit\" } ]\n[[reproduced]]\nstep = \"syncfs\"\nerrno = \"EIO\"\n",
+    );
+    kill_at(moments(6, Duration::from_millis(1500)), &["run", &never_opened.path, "--trials", "100"]);
+    let scrub = ["run", "btrfs/scrub-loses-accepted-write", "--trials", "100"];
+    kill_at(moments(6, Duration::from_millis(900)), &scrub);
 }
 
 fn killed_programs() {

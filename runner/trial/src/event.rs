@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use brim_device::{Bytes, Nanos};
+use brim_device::{ByteRange, Bytes, Nanos};
 use serde::{Deserialize, Serialize};
 
 use crate::SCHEMA;
@@ -197,6 +197,75 @@ pub struct StepEvent {
     pub space: Option<SpaceKind>,
     /// How long it took.
     pub nanos: Nanos,
+    /// The worker that did it, where it is not the main one.
+    pub by: Option<String>,
+    /// What the gate held when `await` or `release` looked.
+    pub held: Option<Vec<HeldRequest>>,
+    /// How the step failed, where no system call said so.
+    pub problem: Option<Problem>,
+    /// The bytes of the disk that a fault was armed for, where it has a region.
+    pub region: Option<Vec<ByteRange>>,
+}
+
+impl StepEvent {
+    /// Whether the step failed, in whatever way.
+    #[must_use]
+    pub fn failed(&self) -> bool {
+        self.errno.is_some() || self.problem.is_some()
+    }
+}
+
+/// What is wrong although every system call did well.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Problem {
+    /// A read found other bytes than it ought to.
+    Lost(Lost),
+    /// A checker found mistakes.
+    Unclean(Said),
+}
+
+/// Content that is not as it ought to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// The first byte in the file that is another.
+    pub first: Bytes,
+    /// How many are others.
+    pub bytes: Bytes,
+    /// What stands there.
+    pub found: Found,
+}
+
+/// What stands where something else ought to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Found {
+    /// Nothing but zero bytes.
+    Zeroes,
+    /// The file ends before.
+    End,
+    /// Other bytes.
+    Other,
+}
+
+/// What a program said that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    /// Its exit code; -1 where a signal ended it.
+    pub exit: i32,
+    /// What it said, line by line.
+    pub lines: Vec<String>,
+}
+
+/// A request that the disk holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldRequest {
+    /// `read`, `write`, `flush`, `trim` or `zeroes`.
+    pub op: String,
+    /// First byte; zero for a flush.
+    pub offset: Bytes,
+    /// Bytes from there; zero for a flush.
+    pub length: Bytes,
 }
 
 /// A step that did not end.

@@ -6,8 +6,8 @@ use brim_device::{BLOCK, Bytes};
 use serde::{Deserialize, Serialize};
 
 use crate::counters::Counters;
-use crate::event::{Event, StepEvent, TICKETS, TrialVerdictEvent, When};
-use crate::plan::{Condition, Plan};
+use crate::event::{Event, Problem, StepEvent, TICKETS, TrialVerdictEvent, When};
+use crate::plan::{Condition, Content, Plan};
 
 /// What a trial, or a run of trials, came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -82,7 +82,7 @@ pub fn together(trials: &[TrialVerdict]) -> Verdict {
 
 fn failed_steps<'a>(trial: u32, events: &'a [Event]) -> Vec<&'a StepEvent> {
     let failed = |event: &'a Event| match event {
-        Event::Step(step) if step.trial == trial && step.errno.is_some() => Some(step),
+        Event::Step(step) if step.trial == trial && step.failed() => Some(step),
         _ => None,
     };
     events.iter().filter_map(failed).collect()
@@ -105,7 +105,12 @@ fn inconclusive(plan: &Plan, trial: u32, events: &[Event], failed: &[&StepEvent]
         }
     }
     if let Some(step) = failed.iter().find(|step| !foreseen(plan, step)) {
-        return step.errno.map(|errno| format!("{} failed with {errno}, which no phase foresees", step.step));
+        let how = match (&step.problem, step.errno) {
+            (Some(Problem::Lost(_)), _) => "did not find what it ought to".to_owned(),
+            (Some(Problem::Unclean(_)), _) => "found mistakes".to_owned(),
+            (None, errno) => errno.map_or_else(String::new, |errno| format!("failed with {errno}")),
+        };
+        return Some(format!("{} {how}, which no phase foresees", step.step));
     }
     if !ended {
         return Some("no phase ended".to_owned());
@@ -160,16 +165,16 @@ pub fn blocks(size: Bytes) -> String {
 /// A step may fail with the error its phase waits for, or with one that a condition names for it.
 fn foreseen(plan: &Plan, failed: &StepEvent) -> bool {
     let until = plan.phases.get(failed.phase).and_then(|phase| phase.until);
-    let named = |condition: &Condition| {
-        condition.step == failed.step && condition.errno.is_none_or(|e| Some(e) == failed.errno)
-    };
-    until.is_some() && until == failed.errno || plan.reproduced.iter().any(named)
+    let named = |condition: &Condition| holds(&Condition { space: None, ..condition.clone() }, failed);
+    (failed.errno.is_some() && until == failed.errno) || plan.reproduced.iter().any(named)
 }
 
 fn holds(condition: &Condition, step: &StepEvent) -> bool {
+    let lost = matches!(step.problem, Some(Problem::Lost(_)));
     step.step == condition.step
         && condition.errno.is_none_or(|errno| step.errno == Some(errno))
         && condition.space.is_none_or(|space| step.space == Some(space))
+        && condition.content.is_none_or(|Content::Lost| lost)
 }
 
 #[cfg(test)]
@@ -178,14 +183,14 @@ mod tests {
 
     use super::*;
     use crate::errno::Errno;
-    use crate::event::{Prepared, SpaceKind, Stuck};
+    use crate::event::{Found, Lost, Prepared, Said, SpaceKind, Stuck};
     use crate::filesystem::FilesystemKind;
     use crate::operation::Operation;
     use crate::plan::{Device, Filesystem, Phase, Prepare, Step};
     use brim_device::Nanos;
 
     fn plan() -> Plan {
-        let step = |name: &str| Step { name: name.to_owned(), operation: Operation::Syncfs {} };
+        let step = |name: &str| Step { name: name.to_owned(), operation: Operation::Syncfs {}, by: None };
         let until = Some(Errno::ENOSPC);
         let steps = vec![step("fallocate"), step("pwrite")];
         Plan {
@@ -193,7 +198,7 @@ mod tests {
             claim: String::new(),
             source: String::new(),
             params: BTreeMap::new(),
-            device: Device { size: Bytes(1 << 27), faults: Vec::new() },
+            device: Device { size: Bytes(1 << 27), write_cache: false, faults: Vec::new() },
             filesystem: Filesystem { kind: FilesystemKind::Btrfs, mkfs: Vec::new(), mount: Vec::new() },
             prepare: Prepare { data_free: Some(Bytes(66 * 4096)) },
             phases: vec![Phase { name: "test".to_owned(), until, times: 100, steps }],
@@ -201,6 +206,7 @@ mod tests {
                 step: "pwrite".to_owned(),
                 errno: Some(Errno::ENOSPC),
                 space: Some(SpaceKind::Data),
+                content: None,
             }],
             known: Vec::new(),
             step_limit: Nanos(1),
@@ -227,6 +233,10 @@ mod tests {
             short: None,
             space,
             nanos: Nanos(1),
+            by: None,
+            held: None,
+            problem: None,
+            region: None,
         })
     }
 
@@ -260,6 +270,30 @@ mod tests {
         let judged = trial(&plan, 1, &[prepared(66), first, ended(), second, ended()]);
         assert_eq!(judged.verdict, Verdict::Reproduced);
         assert_eq!(judged.failed_step.as_deref(), Some("fsync"));
+    }
+
+    #[test]
+    fn content_is_lost_only_where_a_read_says_so() {
+        let mut plan = plan();
+        plan.reproduced = vec![Condition {
+            step: "pread".to_owned(),
+            errno: None,
+            space: None,
+            content: Some(Content::Lost),
+        }];
+        let judged = |errno: Option<Errno>, problem: Option<Problem>| {
+            let Event::Step(step) = failed("pread", Errno::EIO, None) else { unreachable!() };
+            let event = Event::Step(StepEvent { errno, problem, ..step });
+            trial(&plan, 1, &[prepared(66), event, ended()])
+        };
+        let lost = Lost { first: Bytes(0), bytes: Bytes(1), found: Found::Zeroes };
+        assert_eq!(judged(None, Some(Problem::Lost(lost))).verdict, Verdict::Reproduced);
+        assert_eq!(judged(None, None).verdict, Verdict::NotReproduced);
+        let reason = judged(Some(Errno::EIO), None).reason.unwrap();
+        assert_eq!(reason, "pread failed with EIO, which no phase foresees");
+        let said = Said { exit: 1, lines: Vec::new() };
+        let reason = judged(None, Some(Problem::Unclean(said))).reason.unwrap();
+        assert_eq!(reason, "pread found mistakes, which no phase foresees");
     }
 
     #[test]

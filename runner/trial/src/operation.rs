@@ -1,4 +1,4 @@
-//! What a step does: one system call of the program under test.
+//! What a step does: a system call of the program under test, or a word with the disk.
 
 use brim_device::Bytes;
 use serde::{Deserialize, Serialize};
@@ -31,10 +31,35 @@ pub enum Operation {
         /// What is written.
         data: Content,
     },
+    /// `pread(2)` until the range ends, compared with what ought to be there. The file has to exist.
+    Pread {
+        /// The file.
+        file: String,
+        /// Where the range begins, in bytes.
+        offset: Expression,
+        /// How long it is, in bytes.
+        length: Expression,
+        /// What ought to be there.
+        expect: Expect,
+    },
     /// `fsync(2)`.
     Fsync {
         /// The file.
         file: String,
+    },
+    /// `fdatasync(2)`.
+    Fdatasync {
+        /// The file.
+        file: String,
+    },
+    /// `sync_file_range(2)`: waits, writes the range, waits. It commits nothing, and tells of writeback that failed.
+    SyncFileRange {
+        /// The file.
+        file: String,
+        /// Where the range begins, in bytes.
+        offset: Expression,
+        /// How long it is, in bytes.
+        length: Expression,
     },
     /// `syncfs(2)` on the mount.
     Syncfs {},
@@ -55,6 +80,65 @@ pub enum Operation {
         /// The new size, in bytes; a multiple of 512.
         size: Expression,
     },
+    /// btrfs: sets `FS_NOCOW_FL` on a file, which has to be empty: it is then written in place, without checksums.
+    Nocow {
+        /// The file.
+        file: String,
+    },
+    /// btrfs: makes a subvolume.
+    Subvolume {
+        /// Its path.
+        path: String,
+    },
+    /// btrfs: makes a snapshot of a subvolume.
+    Snapshot {
+        /// The subvolume.
+        of: String,
+        /// The snapshot's path.
+        to: String,
+        /// Nobody may write to it.
+        read_only: bool,
+    },
+    /// Has a range of one file share the extents of another: `FICLONERANGE`.
+    Reflink {
+        /// The file that has them.
+        from: String,
+        /// The file that gets them.
+        to: String,
+        /// Where the range begins in `from`, in bytes.
+        offset: Expression,
+        /// How long it is, in bytes.
+        length: Expression,
+        /// Where it begins in `to`, in bytes.
+        to_offset: Expression,
+    },
+    /// btrfs: reads all of the disk and checks it, until done.
+    Scrub {},
+    /// Drops what the machine has cached and could read again.
+    DropCaches {},
+    /// Closes all files, unmounts and mounts again.
+    Remount {},
+    /// Unmounts, has the filesystem's own checker look for mistakes, and mounts again.
+    Check {},
+    /// The disk loses all that was not durable at this moment, and is mounted again.
+    PowerCut {},
+    /// Waits until the gate holds so many requests: `await.held`.
+    Await {
+        /// The name of the fault that holds them.
+        gate: String,
+        /// How many.
+        count: u64,
+    },
+    /// Puts a fault in force, its region as it is at this moment.
+    Arm {
+        /// The name of the fault.
+        fault: String,
+    },
+    /// Opens the gate for good, and waits until what it held is done.
+    Release {
+        /// The name of the fault.
+        gate: String,
+    },
 }
 
 /// What a write writes.
@@ -67,6 +151,16 @@ pub enum Content {
     Zeroes,
 }
 
+/// What a read ought to find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Expect {
+    /// What the steps of this trial wrote there, and zeroes where they wrote nothing.
+    Written,
+    /// Zeroes.
+    Zeroes,
+}
+
 impl Operation {
     /// The verb a scenario writes: `pwrite`.
     #[must_use]
@@ -74,11 +168,26 @@ impl Operation {
         match self {
             Self::Fallocate { .. } => "fallocate",
             Self::Pwrite { .. } => "pwrite",
+            Self::Pread { .. } => "pread",
             Self::Fsync { .. } => "fsync",
+            Self::Fdatasync { .. } => "fdatasync",
+            Self::SyncFileRange { .. } => "sync_file_range",
             Self::Syncfs {} => "syncfs",
             Self::Truncate { .. } => "truncate",
             Self::Unlink { .. } => "unlink",
             Self::ResizeDisk { .. } => "resize_disk",
+            Self::Nocow { .. } => "nocow",
+            Self::Subvolume { .. } => "subvolume",
+            Self::Snapshot { .. } => "snapshot",
+            Self::Reflink { .. } => "reflink",
+            Self::Scrub {} => "scrub",
+            Self::DropCaches {} => "drop_caches",
+            Self::Remount {} => "remount",
+            Self::Check {} => "check",
+            Self::PowerCut {} => "power_cut",
+            Self::Await { .. } => "await",
+            Self::Arm { .. } => "arm",
+            Self::Release { .. } => "release",
         }
     }
 
@@ -88,20 +197,44 @@ impl Operation {
         match self {
             Self::Fallocate { file, .. }
             | Self::Pwrite { file, .. }
+            | Self::Pread { file, .. }
             | Self::Fsync { file }
+            | Self::Fdatasync { file }
+            | Self::SyncFileRange { file, .. }
             | Self::Truncate { file, .. }
-            | Self::Unlink { file } => Some(file),
-            Self::Syncfs {} | Self::ResizeDisk { .. } => None,
+            | Self::Unlink { file }
+            | Self::Nocow { file }
+            | Self::Subvolume { path: file }
+            | Self::Snapshot { to: file, .. }
+            | Self::Reflink { to: file, .. } => Some(file),
+            Self::Syncfs {}
+            | Self::ResizeDisk { .. }
+            | Self::Scrub {}
+            | Self::DropCaches {}
+            | Self::Remount {}
+            | Self::Check {}
+            | Self::PowerCut {}
+            | Self::Await { .. }
+            | Self::Arm { .. }
+            | Self::Release { .. } => None,
         }
+    }
+
+    /// Whether it takes the mount away for a while, so that nobody else may be at work there.
+    #[must_use]
+    pub fn takes_the_mount(&self) -> bool {
+        matches!(self, Self::Remount {} | Self::Check {} | Self::PowerCut {})
     }
 
     /// The byte range it works on, where it works on one: offset and length.
     #[must_use]
     pub fn range(&self) -> Option<(&Expression, &Expression)> {
         match self {
-            Self::Fallocate { offset, length, .. } | Self::Pwrite { offset, length, .. } => {
-                Some((offset, length))
-            }
+            Self::Fallocate { offset, length, .. }
+            | Self::Pwrite { offset, length, .. }
+            | Self::Pread { offset, length, .. }
+            | Self::SyncFileRange { offset, length, .. }
+            | Self::Reflink { to_offset: offset, length, .. } => Some((offset, length)),
             _ => None,
         }
     }

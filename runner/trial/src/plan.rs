@@ -46,6 +46,8 @@ pub struct Plan {
 pub struct Device {
     /// Its exact size.
     pub size: Bytes,
+    /// Whether it has a volatile write cache, which a power cut empties. What is there before the first step is durable.
+    pub write_cache: bool,
     /// Its fault table during the phases (not while the disk is prepared).
     pub faults: Vec<Row>,
 }
@@ -81,6 +83,21 @@ pub struct Phase {
     pub steps: Vec<Step>,
 }
 
+impl Phase {
+    /// Who does the steps, in the order of their first: `None` is the main worker. Those of one worker run in order,
+    /// several workers side by side.
+    #[must_use]
+    pub fn workers(&self) -> Vec<Option<&str>> {
+        let mut workers = Vec::new();
+        for step in &self.steps {
+            if !workers.contains(&step.by.as_deref()) {
+                workers.push(step.by.as_deref());
+            }
+        }
+        workers
+    }
+}
+
 /// One step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
@@ -88,6 +105,8 @@ pub struct Step {
     pub name: String,
     /// What it does.
     pub operation: Operation,
+    /// The worker that does it; `None` is the main one.
+    pub by: Option<String>,
 }
 
 /// Holds when the named step failed in this way.
@@ -99,6 +118,16 @@ pub struct Condition {
     pub errno: Option<Errno>,
     /// Which reservation failed under it; any if `None`.
     pub space: Option<SpaceKind>,
+    /// What became of the content it read; anything if `None`.
+    pub content: Option<Content>,
+}
+
+/// What became of content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Content {
+    /// It is not what it ought to be.
+    Lost,
 }
 
 /// A verdict that is expected on some kernels.
@@ -111,6 +140,13 @@ pub struct Known {
 }
 
 impl Plan {
+    /// Whether a step puts the fault `name` in force, so that it is not from the start.
+    #[must_use]
+    pub fn is_armed(&self, name: &str) -> bool {
+        let arms = |step: &Step| matches!(&step.operation, Operation::Arm { fault } if fault == name);
+        self.phases.iter().flat_map(|phase| &phase.steps).any(arms)
+    }
+
     /// The verdict that is expected on the kernel `release`, where one is known.
     #[must_use]
     pub fn known_on(&self, release: &str) -> Option<Verdict> {

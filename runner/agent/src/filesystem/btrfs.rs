@@ -14,6 +14,9 @@ use crate::sys;
 /// No discard of the whole disk first: it is empty, or it is our fork of one.
 pub(super) const MKFS: (&str, &[&str]) = ("mkfs.btrfs", &["--quiet", "--force", "--nodiscard"]);
 
+/// Looks for mistakes without mending any.
+pub(super) const CHECK: (&str, &[&str]) = ("btrfs", &["check", "--readonly"]);
+
 // fs/btrfs/sysfs.c, space_info_attrs, v6.12.
 const COUNTERS: [&str; 7] = [
     "total_bytes",
@@ -26,7 +29,7 @@ const COUNTERS: [&str; 7] = [
 ];
 
 pub(super) fn fsid(root: &File) -> Result<[u8; 16], Failure> {
-    sys::btrfs_fsid(root).trying(|| "ask btrfs for its fsid".to_owned())
+    sys::btrfs::fsid(root).trying(|| "ask btrfs for its fsid".to_owned())
 }
 
 pub(super) fn sysfs(fsid: [u8; 16]) -> PathBuf {

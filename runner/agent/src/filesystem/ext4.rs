@@ -14,6 +14,9 @@ use crate::failure::Trying;
 pub(super) const MKFS: (&str, &[&str]) =
     ("mkfs.ext4", &["-q", "-F", "-m", "0", "-b", "4096", "-E", "nodiscard"]);
 
+/// Looks for mistakes without mending any, also where the filesystem says that it is clean.
+pub(super) const CHECK: (&str, &[&str]) = ("e2fsck", &["-f", "-n"]);
+
 /// Free blocks less `reserved_clusters`, which only ext4's own conversions may take (fs/ext4/balloc.c,
 /// `ext4_has_free_clusters`, v6.12), and less what delayed allocation has promised, which statvfs leaves out.
 pub(super) fn counters(root: &File, sysfs: &Path) -> Result<Counters, Failure> {

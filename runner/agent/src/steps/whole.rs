@@ -1,0 +1,54 @@
+//! Operations on the filesystem as a whole, for which it is unmounted, and on the machine's caches.
+
+use brim_trial::Errno;
+use brim_trial::event::Problem;
+
+use super::{Outcome, Steps};
+use crate::Failure;
+use crate::failure::Trying;
+use crate::protocol::{Answer, Ask};
+
+/// Drops what the machine has cached and could read again.
+pub(super) fn drop_caches() -> Result<Outcome, Failure> {
+    // Documentation/admin-guide/sysctl/vm.rst: 1 for the page cache, 2 for dentries and inodes, 3 for both.
+    let path = "/proc/sys/vm/drop_caches";
+    std::fs::write(path, "3").trying(|| format!("write {path}"))?;
+    Ok(Outcome::new("write", Ok(0)))
+}
+
+impl Steps<'_> {
+    pub(super) fn remount(self) -> Result<Outcome, Failure> {
+        let ((), mounted) = self.site.without_mount(|_| Ok(()))?;
+        Ok(after_mount(mounted))
+    }
+
+    pub(super) fn check(self) -> Result<Outcome, Failure> {
+        let (said, mounted) = self.site.without_mount(|place| {
+            // The checker reads the device by way of its cache.
+            self.device.forget_cache()?;
+            place.check()
+        })?;
+        let problem = said.map(Problem::Unclean);
+        let syscall = if mounted.is_err() { "mount" } else { "check" };
+        Ok(Outcome { syscall, problem, ..after_mount(mounted) })
+    }
+
+    pub(super) fn power_cut(self) -> Result<Outcome, Failure> {
+        // A mounted filesystem cannot be stopped from writing: it writes to a disk that nobody will see again.
+        self.word(Ask::CutPower)?;
+        let (lost, mounted) = self.site.without_mount(|_| {
+            let lost = match self.word(Ask::RestorePower)? {
+                Answer::Lost(lost) => lost.0,
+                _ => 0,
+            };
+            self.device.forget()?;
+            self.device.forget_cache()?;
+            Ok(lost)
+        })?;
+        Ok(Outcome { result: mounted.map(|()| lost), ..after_mount(mounted) })
+    }
+}
+
+fn after_mount(mounted: Result<(), Errno>) -> Outcome {
+    Outcome { result: mounted.map(|()| 0), ..Outcome::new("mount", Ok(0)) }
+}

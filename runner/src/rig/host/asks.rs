@@ -1,0 +1,151 @@
+//! What the steps of a trial ask of the disk: another size, and words with its gates.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use brim_agent::protocol::{Answer, Ask, Command};
+use brim_trial::event::HeldRequest;
+use brim_trial::{ByteRange, Bytes};
+use nbd_server::{Disk, Held};
+
+use super::HostFuse;
+use crate::rig::RigError;
+
+/// How often a gate is looked at for whoever waits for it. What it holds stays held, so nothing is missed in between.
+pub(super) const AWAIT_TICK: Duration = Duration::from_micros(500);
+
+/// The steps that wait for a gate.
+#[derive(Debug, Default)]
+pub(super) struct Awaits {
+    waiting: Vec<Await>,
+    /// The gates are open: nothing will be held any more.
+    given_up: bool,
+}
+
+#[derive(Debug)]
+struct Await {
+    id: u64,
+    gate: String,
+    count: u64,
+}
+
+impl Awaits {
+    /// Whether nobody waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
+impl HostFuse {
+    /// Answers a step, at once or when its gate holds enough.
+    pub(super) fn asked(&mut self, id: u64, ask: Ask) -> Result<(), RigError> {
+        let answer = match ask {
+            Ask::Resize { size } => self.resize(size).map(|()| Answer::Done),
+            Ask::Await { .. } if self.awaits.given_up => Ok(Answer::GivenUp),
+            Ask::Await { gate, count } => {
+                self.awaits.waiting.push(Await { id, gate, count });
+                return self.look_at_gates();
+            }
+            Ask::Release { gate } => self.disk().map(|disk| {
+                let held = held_by(disk, &gate);
+                let _released = disk.open_gate(&gate);
+                Answer::Released(held)
+            }),
+            Ask::CutPower => self.cut_power().map(|()| Answer::Done),
+            Ask::RestorePower => self.restore_power().map(Answer::Lost),
+            Ask::Arm { faults, regions } => self.arm(&faults, regions).map(|()| Answer::Done),
+            Ask::GiveUp => {
+                if let Some(attached) = &self.attached {
+                    let _released = attached.disk.open_all_gates();
+                }
+                self.give_up()?;
+                Ok(Answer::Done)
+            }
+        };
+        self.agent.send(&Command::Answer { id, answer })
+    }
+
+    /// Answers those whose gate holds enough by now.
+    pub(super) fn look_at_gates(&mut self) -> Result<(), RigError> {
+        let Some(attached) = &self.attached else { return Ok(()) };
+        let enough = |wait: &mut Await| {
+            let held = held_by(&attached.disk, &wait.gate);
+            (u64::try_from(held.len()).unwrap_or(u64::MAX) >= wait.count).then_some((wait.id, held))
+        };
+        let mut answers = Vec::new();
+        self.awaits.waiting.retain_mut(|wait| match enough(wait) {
+            Some(answer) => {
+                answers.push(answer);
+                false
+            }
+            None => true,
+        });
+        for (id, held) in answers {
+            self.agent.send(&Command::Answer { id, answer: Ok(Answer::Held(held)) })?;
+        }
+        Ok(())
+    }
+
+    /// Tells all who wait for a gate, now and later, that what they wait for will not come.
+    pub(super) fn give_up(&mut self) -> Result<(), RigError> {
+        self.awaits.given_up = true;
+        for Await { id, .. } in std::mem::take(&mut self.awaits.waiting) {
+            self.agent.send(&Command::Answer { id, answer: Ok(Answer::GivenUp) })?;
+        }
+        Ok(())
+    }
+
+    fn arm(&self, faults: &[String], regions: BTreeMap<String, Vec<ByteRange>>) -> Result<(), String> {
+        let disk = self.disk()?;
+        for (name, ranges) in regions {
+            disk.set_region(&name, ranges);
+        }
+        for row in self.rows.iter().filter(|row| faults.contains(&row.name)) {
+            disk.add_fault(row.clone()).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    fn cut_power(&mut self) -> Result<(), String> {
+        let attached = self.attached.as_mut().ok_or(NO_DISK)?;
+        attached.disk.keep_snapshot(CUT);
+        // The unmount is to end, whatever it has to write: nobody sees that again.
+        for fault in attached.disk.faults() {
+            attached.faults_before.extend(attached.disk.remove_fault(&fault.row.name));
+        }
+        Ok(())
+    }
+
+    fn restore_power(&mut self) -> Result<Bytes, String> {
+        let attached = self.attached.as_mut().ok_or(NO_DISK)?;
+        if !attached.disk.restore_snapshot(CUT) {
+            return Err("the power was not cut".to_owned());
+        }
+        attached.size.store(attached.disk.size().0, Ordering::Release);
+        let _kept = attached.disk.forget_snapshot(CUT);
+        Ok(attached.disk.power_cut())
+    }
+
+    fn resize(&self, size: Bytes) -> Result<(), String> {
+        let attached = self.attached.as_ref().ok_or(NO_DISK)?;
+        attached.disk.resize(size).map_err(|error| error.to_string())?;
+        attached.size.store(size.0, Ordering::Release);
+        Ok(())
+    }
+
+    fn disk(&self) -> Result<&Disk, String> {
+        self.attached.as_ref().map(|attached| &attached.disk).ok_or_else(|| NO_DISK.to_owned())
+    }
+}
+
+/// The name of the content at the moment that the power was cut.
+const CUT: &str = "power-cut";
+const NO_DISK: &str = "no disk is attached";
+
+/// What the gate holds, in order of arrival.
+fn held_by(disk: &Disk, gate: &str) -> Vec<HeldRequest> {
+    let describe =
+        |held: Held| HeldRequest { op: held.op.name().to_owned(), offset: held.offset, length: held.len };
+    disk.held().into_iter().filter(|held| held.gate == gate).map(describe).collect()
+}

@@ -1,0 +1,60 @@
+//! The scenarios that gates make happen every time.
+
+use crate::Test;
+use crate::bench::Journal;
+use crate::needs::Need;
+
+/// What they are known on.
+const NEW_KERNEL: &[Need] = &[Need::Rig, Need::Filesystem("btrfs"), Need::Tracefs, Need::Kernel(6, 18)];
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![
+        ("scrub_loses_an_accepted_write_20_of_20_times", NEW_KERNEL, scrub),
+        ("a_snapshot_makes_a_write_say_eagain_20_of_20_times", NEW_KERNEL, snapshot),
+        ("a_write_inside_a_commit_is_kept_20_of_20_times", NEW_KERNEL, inside_commit),
+        ("an_error_at_the_superblock_aborts_20_of_20_times", NEW_KERNEL, commit_error),
+    ]
+}
+
+fn as_known_20_of_20(scenario: &str, reproduced: u64) -> Journal {
+    let journal = Journal::of(&["run", scenario, "--trials", "20"]);
+    let verdict = journal.verdict();
+    assert_eq!(verdict["reproduced"], reproduced, "{verdict}");
+    assert_eq!((&verdict["inconclusive"], &verdict["expected"]), (&0.into(), &true.into()), "{verdict}");
+    assert_eq!(journal.exit, Some(0));
+    journal
+}
+
+fn logged(journal: &Journal, words: &str) -> usize {
+    let log = journal.all("kernel-log");
+    log.iter().filter(|line| line["text"].as_str().unwrap().contains(words)).count()
+}
+
+fn scrub() {
+    let journal = as_known_20_of_20("btrfs/scrub-loses-accepted-write", 20);
+    let lost = journal.all("step").into_iter().filter(|step| !step["problem"]["lost"].is_null()).count();
+    assert_eq!(lost, 20);
+    assert!(logged(&journal, "cow_file_range failed") >= 20);
+}
+
+fn snapshot() {
+    let journal = as_known_20_of_20("btrfs/snapshot-makes-write-say-eagain", 20);
+    assert_eq!(journal.verdict()["errno"], "EAGAIN");
+    let steps = journal.all("step");
+    let place = |trial: u64, name: &str| {
+        steps.iter().position(|step| step["trial"] == trial && step["step"] == name).unwrap()
+    };
+    assert!((1..=20).all(|trial| place(trial, "write") < place(trial, "snapshot")), "inside the snapshot");
+}
+
+fn inside_commit() {
+    let journal = as_known_20_of_20("btrfs/write-inside-commit", 0);
+    let held = journal.all("step").into_iter().find(|step| step["step"] == "await").unwrap();
+    assert_eq!(held["held"], serde_json::json!([{ "op": "write", "offset": 65536, "length": 4096 }]));
+}
+
+fn commit_error() {
+    let journal = as_known_20_of_20("btrfs/commit-error-stops-all-writes", 20);
+    assert_eq!(logged(&journal, "Transaction aborted (error -5)"), 20);
+    assert!(journal.all("mount").iter().all(|mount| mount["read_only"] == true));
+}
