@@ -304,6 +304,12 @@ enum Fate {
 }
 
 impl Survival {
+    /// Whether nothing survives.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
     fn of(self, dice: &mut Xoshiro256PlusPlus) -> Fate {
         let drawn = scale(dice.next_u64(), u128::from(Ratio::ONE.0));
         let torn = self.kept.0.saturating_add(self.torn.0);

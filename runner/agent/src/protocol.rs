@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 
 use brim_trial::event::HeldRequest;
 use brim_trial::plan::Filesystem;
-use brim_trial::{ByteRange, Bytes, Counters, Event, Nanos, Phase};
+use brim_trial::{ByteRange, Bytes, Counters, Event, Nanos, Phase, Survival};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags,
@@ -131,8 +131,13 @@ pub enum Ask {
     },
     /// The content of this moment kept, with what of it is durable. The disk goes on; no fault is in force any more.
     CutPower,
-    /// What was durable at [`Ask::CutPower`] as the disk's content. Nothing may be mounted.
-    RestorePower,
+    /// What was durable at [`Ask::CutPower`] as the disk's content, and what of the rest survives. Nothing may be mounted.
+    RestorePower {
+        /// How much of the rest.
+        survival: Survival,
+        /// What it is drawn from.
+        seed: u64,
+    },
     /// All gates opened for good, and every [`Ask::Await`] answered: what they wait for will not come.
     GiveUp,
 }

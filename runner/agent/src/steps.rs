@@ -71,6 +71,9 @@ impl Steps<'_> {
         match operation {
             Operation::Syncfs {} => {
                 let synced = self.site.at(|root| rustix::fs::syncfs(root).map(|()| 0));
+                if synced.is_ok() {
+                    self.site.written().synced_all();
+                }
                 Ok(Outcome::new("syncfs", synced))
             }
             Operation::ResizeDisk { size } => self.resize(Bytes(round.value(size)?)),
@@ -78,7 +81,7 @@ impl Steps<'_> {
             Operation::DropCaches {} => whole::drop_caches(),
             Operation::Remount {} => self.remount(),
             Operation::Check {} => self.check(),
-            Operation::PowerCut {} => self.power_cut(),
+            Operation::PowerCut { survival } => self.power_cut(*survival, round.seed),
             Operation::Await { gate, count } => self.wait_held(gate, *count),
             Operation::Release { gate } => self.release(gate),
             Operation::Arm { fault } => self.arm(|order| order.name == *fault),
@@ -110,8 +113,8 @@ impl Steps<'_> {
                 let (offset, length) = (round.value(offset)?, round.value(length)?);
                 self.with(file, "sync_file_range", |file| sys::sync_file_range(file, offset, length))
             }
-            Operation::Fsync { file } => self.with(file, "fsync", |file| rustix::fs::fsync(file)),
-            Operation::Fdatasync { file } => self.with(file, "fdatasync", |file| rustix::fs::fdatasync(file)),
+            Operation::Fsync { file } => self.sync(file, "fsync", |file| rustix::fs::fsync(file)),
+            Operation::Fdatasync { file } => self.sync(file, "fdatasync", |file| rustix::fs::fdatasync(file)),
             Operation::Nocow { file } => self.with(file, "ioctl", |file| {
                 rustix::fs::ioctl_getflags(file)
                     .and_then(|flags| rustix::fs::ioctl_setflags(file, flags | IFlags::NOCOW))
@@ -137,6 +140,14 @@ impl Steps<'_> {
             self.site.written().unlink(file);
         }
         Outcome::new("unlinkat", unlinked.map(|()| 0))
+    }
+
+    fn sync(self, name: &str, syscall: &'static str, call: impl FnOnce(&File) -> io::Result<()>) -> Outcome {
+        let outcome = self.with(name, syscall, call);
+        if outcome.result.is_ok() {
+            self.site.written().synced(name);
+        }
+        outcome
     }
 
     fn with(self, name: &str, syscall: &'static str, call: impl FnOnce(&File) -> io::Result<()>) -> Outcome {

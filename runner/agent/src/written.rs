@@ -31,7 +31,11 @@ struct Contents(BTreeMap<u64, Piece>);
 
 /// The contents of all files of a trial, by path.
 #[derive(Debug, Default)]
-pub(crate) struct Written(BTreeMap<String, Contents>);
+pub(crate) struct Written {
+    files: BTreeMap<String, Contents>,
+    /// What of them was made durable and not written over since.
+    synced: BTreeMap<String, Contents>,
+}
 
 impl Source {
     /// The first `length` bytes.
@@ -91,19 +95,64 @@ impl Written {
     /// The first `length` bytes of `source` were written to `file`.
     pub(crate) fn write(&mut self, file: &str, offset: u64, length: u64, source: Source) {
         let piece = Piece { length, source, from: 0 };
-        self.0.entry(file.to_owned()).or_default().put(offset, piece);
+        self.files.entry(file.to_owned()).or_default().put(offset, piece);
+        self.no_longer_synced(file, offset, length);
     }
 
     /// `file` has this size now.
     pub(crate) fn truncate(&mut self, file: &str, size: u64) {
-        if let Some(contents) = self.0.get_mut(file) {
+        if let Some(contents) = self.files.get_mut(file) {
             contents.clear(size, u64::MAX);
         }
+        self.no_longer_synced(file, size, u64::MAX);
     }
 
     /// `file` is gone.
     pub(crate) fn unlink(&mut self, file: &str) {
-        self.0.remove(file);
+        self.files.remove(file);
+        self.synced.remove(file);
+    }
+
+    /// `file` is durable as it is now.
+    pub(crate) fn synced(&mut self, file: &str) {
+        if let Some(contents) = self.files.get(file) {
+            self.synced.insert(file.to_owned(), contents.clone());
+        }
+    }
+
+    /// All files are durable as they are now.
+    pub(crate) fn synced_all(&mut self) {
+        self.synced = self.files.clone();
+    }
+
+    /// Whether anything of `file` has to be durable.
+    pub(crate) fn is_synced(&self, file: &str) -> bool {
+        self.synced.get(file).is_some_and(|contents| !contents.0.is_empty())
+    }
+
+    fn no_longer_synced(&mut self, file: &str, offset: u64, length: u64) {
+        if let Some(contents) = self.synced.get_mut(file) {
+            contents.clear(offset, length);
+        }
+    }
+
+    /// What ought to stand in a range of `file` after a power cut, where `read` does: the same but for what is durable.
+    pub(crate) fn expected_synced(&self, file: &str, offset: u64, length: u64, read: &[u8]) -> Vec<u8> {
+        let mut expected = read.to_vec();
+        let Some(contents) = self.synced.get(file) else {
+            return expected;
+        };
+        let end = offset.saturating_add(length);
+        for (at, piece) in contents.0.range(..end).filter(|(at, piece)| *at + piece.length > offset) {
+            let (from, until) = ((*at).max(offset), (at + piece.length).min(end));
+            let durable = contents.bytes(from, until - from);
+            let index = |at: u64| usize::try_from(at - offset).unwrap_or(usize::MAX);
+            if expected.len() < index(until) {
+                expected.resize(index(until), 0);
+            }
+            expected[index(from)..index(until)].copy_from_slice(&durable);
+        }
+        expected
     }
 
     /// `length` bytes at `offset` of `from` stand at `to_offset` of `to` as well.
@@ -113,14 +162,15 @@ impl Written {
         length: u64,
         (to, to_offset): (&str, u64),
     ) {
-        let mut copied = self.0.get(from).cloned().unwrap_or_default();
+        let mut copied = self.files.get(from).cloned().unwrap_or_default();
         copied.clear(0, offset);
         copied.clear(offset.saturating_add(length), u64::MAX);
-        let target = self.0.entry(to.to_owned()).or_default();
+        let target = self.files.entry(to.to_owned()).or_default();
         target.clear(to_offset, length);
         for (at, piece) in copied.0 {
             target.put(at - offset + to_offset, piece);
         }
+        self.no_longer_synced(to, to_offset, length);
     }
 
     /// All that is below `of` is below `to` as well.
@@ -129,13 +179,13 @@ impl Written {
             let rest = file.strip_prefix(of)?.strip_prefix('/')?;
             Some((format!("{to}/{rest}"), contents.clone()))
         };
-        let copies: Vec<(String, Contents)> = self.0.iter().filter_map(below).collect();
-        self.0.extend(copies);
+        let copies: Vec<(String, Contents)> = self.files.iter().filter_map(below).collect();
+        self.files.extend(copies);
     }
 
     /// What ought to stand in a range of `file`.
     pub(crate) fn expected(&self, file: &str, offset: u64, length: u64) -> Vec<u8> {
-        self.0.get(file).map_or_else(
+        self.files.get(file).map_or_else(
             || Contents::default().bytes(offset, length),
             |contents| contents.bytes(offset, length),
         )
@@ -230,6 +280,30 @@ mod tests {
     }
 
     #[test]
+    fn only_what_is_durable_has_to_be_there() {
+        let mut written = Written::default();
+        let source = |seed| Source { content: Content::Random, seed };
+        written.write("f", 0, 8, source(1));
+        assert!(!written.is_synced("f"));
+        assert_eq!(written.expected_synced("f", 0, 8, &[]), [0; 0]);
+        written.synced("f");
+        written.write("f", 4, 8, source(2));
+        assert!(written.is_synced("f"));
+        let first = source(1).bytes(8);
+        // Of the second write anything may be there, of the first what it did not write over has to.
+        let read = [9; 12];
+        let mut expected = read.to_vec();
+        expected[..4].copy_from_slice(&first[..4]);
+        assert_eq!(written.expected_synced("f", 0, 12, &read), expected);
+        assert_eq!(written.expected_synced("f", 0, 12, &[]), first[..4]);
+        assert_eq!(written.expected_synced("f", 2, 1, &[7]), first[2..3]);
+        written.synced_all();
+        assert_eq!(written.expected_synced("f", 4, 8, &[0; 8]), source(2).bytes(8));
+        written.unlink("f");
+        assert!(!written.is_synced("f"));
+    }
+
+    #[test]
     fn a_snapshot_has_what_the_subvolume_has_and_keeps_it() {
         let mut written = Written::default();
         let source = Source { content: Content::Random, seed: 7 };
@@ -239,6 +313,6 @@ mod tests {
         written.unlink("sub/f");
         assert_eq!(written.expected("snap/f", 0, 8), source.bytes(8));
         assert_eq!(written.expected("sub/f", 0, 8), [0; 8]);
-        assert_eq!(written.0.len(), 2);
+        assert_eq!(written.files.len(), 2);
     }
 }

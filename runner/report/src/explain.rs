@@ -6,7 +6,7 @@ use brim_trial::judge::blocks;
 use brim_trial::kernel::Requirement;
 use brim_trial::operation::Expect;
 use brim_trial::plan::Content as Outcome;
-use brim_trial::{Condition, Content, FilesystemKind, Operation, Phase, Plan};
+use brim_trial::{Condition, Content, FilesystemKind, Operation, Phase, Plan, Survival};
 
 /// The whole scenario in plain sentences.
 #[must_use]
@@ -149,6 +149,7 @@ fn operation(operation: &Operation) -> String {
         Operation::Pread { file, offset, length, expect } => {
             let expect = match expect {
                 Expect::Written => "what was written there",
+                Expect::Synced => "what was durable there",
                 Expect::Zeroes => "zeroes",
             };
             format!("pread {length} of `{file}` at offset {offset}, which has to be {expect}")
@@ -173,7 +174,14 @@ fn operation(operation: &Operation) -> String {
         Operation::Check {} => {
             "unmount, have the filesystem's own checker look for mistakes, and mount again".to_owned()
         }
-        Operation::PowerCut {} => "cut the disk's power, and mount what is left".to_owned(),
+        Operation::PowerCut { survival } if survival.is_none() => {
+            "cut the disk's power, and mount what is left".to_owned()
+        }
+        Operation::PowerCut { survival: Survival { kept, torn } } => format!(
+            "cut the disk's power, by which {} % of the sectors in its cache are kept and {} % are torn, and mount what is left",
+            kept.to_f64() * 100.0,
+            torn.to_f64() * 100.0
+        ),
         Operation::Syncfs {} => "syncfs the mount".to_owned(),
         Operation::Truncate { file, size } => format!("truncate `{file}` to {size}"),
         Operation::Unlink { file } => format!("unlink `{file}`"),

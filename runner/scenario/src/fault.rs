@@ -163,7 +163,7 @@ fn size(field: &Spanned<schema::Formula>, key: &str, reader: &mut Reader<'_>) ->
 }
 
 /// A number of `key` that need not be whole.
-fn ratio(field: &Spanned<keys::Number>, key: &str, reader: &mut Reader<'_>) -> Checked<Ratio> {
+pub(crate) fn ratio(field: &Spanned<keys::Number>, key: &str, reader: &mut Reader<'_>) -> Checked<Ratio> {
     let Found { value, place } = reader.string(field)?;
     let (number, unit) = match value.strip_suffix('%') {
         Some(number) => (number.trim_end(), 100.0),

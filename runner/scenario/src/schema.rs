@@ -146,7 +146,7 @@ pub(crate) enum Verb {
     DropCaches(Table<Nothing>),
     Remount(Table<Nothing>),
     Check(Table<Nothing>),
-    PowerCut(Table<Nothing>),
+    PowerCut(Table<PowerCut>),
 }
 
 #[derive(Debug, Deserialize)]
@@ -222,6 +222,13 @@ pub(crate) struct Nothing {}
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(crate) struct PowerCut {
+    pub(crate) kept: Option<Spanned<fault::Number>>,
+    pub(crate) torn: Option<Spanned<fault::Number>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Truncate {
     pub(crate) file: Text,
     pub(crate) size: Spanned<Formula>,
@@ -289,6 +296,7 @@ shapes! {
     Reflink => "a table with `from`, `to`, `offset` and `length`",
     OneFile => "a table such as `{ file = \"blob\" }`",
     Nothing => "an empty table: `{}`",
+    PowerCut => "a table such as `{}`, or `{ kept = \"50 %\", torn = \"10 %\" }`",
     Truncate => "a table with `file` and `size`",
     Size => "a table such as `{ size = \"64 MiB\" }`",
     Reproduced => "a table with `step`, and `errno` or `space`",

@@ -1,6 +1,7 @@
 //! Phases and steps.
 
 use brim_device::fault::{Row, Then};
+use brim_device::{Ratio, Survival};
 use brim_trial::event::SpaceKind;
 use brim_trial::operation::Expect;
 use brim_trial::plan::{self, Condition, Device, Phase, Step};
@@ -9,6 +10,7 @@ use toml::Spanned;
 
 use crate::check;
 use crate::error::{Checked, Objection};
+use crate::fault;
 use crate::quantity::Dimension;
 use crate::read::{self, Found, Reader};
 use crate::schema;
@@ -188,7 +190,7 @@ fn possible(operation: &Operation, place: Place, setting: Setting<'_>) -> Checke
         return Err(Objection::new(place, message, "not beside others")
             .help("give it a phase of its own: a phase begins when all workers of the one before are done"));
     }
-    if matches!(operation, Operation::PowerCut {}) && !setting.device.write_cache {
+    if matches!(operation, Operation::PowerCut { .. }) && !setting.device.write_cache {
         return Err(Objection::new(place, "a power cut of this disk loses nothing", "no effect")
             .help("give the disk a write cache: `[device]` with `write_cache = true`"));
     }
@@ -294,7 +296,7 @@ fn operation(verb: &schema::Verb, setting: Setting<'_>, reader: &mut Reader<'_>)
         Verb::DropCaches(_) => Operation::DropCaches {},
         Verb::Remount(_) => Operation::Remount {},
         Verb::Check(_) => Operation::Check {},
-        Verb::PowerCut(_) => Operation::PowerCut {},
+        Verb::PowerCut(given) => Operation::PowerCut { survival: survival(given, reader)? },
         Verb::Syncfs(_) => Operation::Syncfs {},
         Verb::Truncate(given) => {
             Operation::Truncate { file: file(&given.file, reader)?, size: size(&given.size, "size", reader)? }
@@ -364,8 +366,28 @@ fn content(field: Option<&schema::Text>, reader: &mut Reader<'_>) -> Checked<Con
     field.map_or(Ok(Content::Random), |field| option(field, "data", &options, reader))
 }
 
+/// What of the disk's cache is left.
+fn survival(given: &schema::PowerCut, reader: &mut Reader<'_>) -> Checked<Survival> {
+    let mut odds = |field: &Option<Spanned<schema::fault::Number>>, key: &str| {
+        field.as_ref().map_or(Ok(Ratio::ZERO), |field| fault::ratio(field, key, reader))
+    };
+    let survival = Survival { kept: odds(&given.kept, "kept")?, torn: odds(&given.torn, "torn")? };
+    match given.torn.as_ref().or(given.kept.as_ref()) {
+        Some(field) if survival.kept.0.saturating_add(survival.torn.0) > Ratio::ONE.0 => {
+            let place = Place::scenario(field.span());
+            Err(Objection::new(place, "`kept` and `torn` are more than all", "more than 100 % with this")
+                .help("what is neither kept nor torn is lost: the two are 100 % at most"))
+        }
+        _ => Ok(survival),
+    }
+}
+
 fn expect(field: Option<&schema::Text>, reader: &mut Reader<'_>) -> Checked<Expect> {
-    let options = [("same as written", Expect::Written), ("zeroes", Expect::Zeroes)];
+    let options = [
+        ("same as written", Expect::Written),
+        ("same as fsynced", Expect::Synced),
+        ("zeroes", Expect::Zeroes),
+    ];
     field.map_or(Ok(Expect::Written), |field| option(field, "expect", &options, reader))
 }
 

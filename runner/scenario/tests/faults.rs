@@ -1,5 +1,4 @@
 //! Every form of a fault, as it arrives in the table.
-#![expect(clippy::unwrap_used, reason = "helpers of tests are not seen as tests by clippy")]
 
 use brim_device::fault::{
     Bucket, Delay, ErrorName, Flip, Latency, Limit, Op, Row, Seek, Sizes, Then, Unit, When,

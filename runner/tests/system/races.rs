@@ -7,13 +7,41 @@ use crate::needs::Need;
 /// What they are known on.
 const NEW_KERNEL: &[Need] = &[Need::Rig, Need::Filesystem("btrfs"), Need::Tracefs, Need::Kernel(6, 18)];
 
+const CUTS: &[Need] = &[Need::Rig, Need::Filesystem("btrfs")];
+
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         ("scrub_loses_an_accepted_write_20_of_20_times", NEW_KERNEL, scrub),
         ("a_snapshot_makes_a_write_say_eagain_20_of_20_times", NEW_KERNEL, snapshot),
         ("a_write_inside_a_commit_is_kept_20_of_20_times", NEW_KERNEL, inside_commit),
+        ("what_was_fsynced_survives_200_power_cuts", CUTS, power_cuts),
+        ("a_flush_that_lied_loses_what_was_fsynced", CUTS, lying_flush),
         ("an_error_at_the_superblock_aborts_20_of_20_times", NEW_KERNEL, commit_error),
     ]
+}
+
+/// At each request of the workload, with other sectors surviving each time.
+fn power_cuts() {
+    let scenario = "btrfs/power-cut-keeps-what-was-fsynced";
+    for (cuts, seed) in [("1..100", "1"), ("101..200", "2")] {
+        let set = format!("cut={cuts}");
+        let journal = Journal::of(&["run", scenario, "--set", &set, "--seed", seed]);
+        let verdicts = journal.all("verdict");
+        assert_eq!(verdicts.len(), 100);
+        for verdict in verdicts {
+            assert_eq!(verdict["verdict"], "not-reproduced", "{verdict}");
+        }
+    }
+}
+
+/// The same cuts find what is lost where FLUSH does nothing.
+fn lying_flush() {
+    let journal = Journal::of(&["run", "btrfs/power-cut-after-a-flush-that-lied", "--set", "cut=61..100"]);
+    let verdicts = journal.all("verdict");
+    assert_eq!(verdicts.len(), 40);
+    for verdict in verdicts {
+        assert_eq!(verdict["verdict"], "reproduced", "{verdict}");
+    }
 }
 
 fn as_known_20_of_20(scenario: &str, reproduced: u64) -> Journal {

@@ -11,7 +11,7 @@ pub mod kernel;
 pub mod operation;
 pub mod plan;
 
-pub use brim_device::{BLOCK, ByteRange, Bytes, Nanos};
+pub use brim_device::{BLOCK, ByteRange, Bytes, Nanos, Survival};
 pub use counters::Counters;
 pub use errno::Errno;
 pub use event::{Event, JournalLine};

@@ -1,6 +1,6 @@
 //! What a step does: a system call of the program under test, or a word with the disk.
 
-use brim_device::Bytes;
+use brim_device::{Bytes, Survival};
 use serde::{Deserialize, Serialize};
 
 use crate::expression::Expression;
@@ -121,7 +121,11 @@ pub enum Operation {
     /// Unmounts, has the filesystem's own checker look for mistakes, and mounts again.
     Check {},
     /// The disk loses all that was not durable at this moment, and is mounted again.
-    PowerCut {},
+    PowerCut {
+        /// What of the rest is left as well, sector by sector, drawn from the run's seed.
+        #[serde(default, skip_serializing_if = "Survival::is_none")]
+        survival: Survival,
+    },
     /// Waits until the gate holds so many requests: `await.held`.
     Await {
         /// The name of the fault that holds them.
@@ -157,6 +161,9 @@ pub enum Content {
 pub enum Expect {
     /// What the steps of this trial wrote there, and zeroes where they wrote nothing.
     Written,
+    /// What the last `fsync`, `fdatasync` or `syncfs` that returned without an error has made durable. Bytes that were written
+    /// over since then, or never, may be anything, and a file of which nothing is durable need not be there.
+    Synced,
     /// Zeroes.
     Zeroes,
 }
@@ -184,7 +191,7 @@ impl Operation {
             Self::DropCaches {} => "drop_caches",
             Self::Remount {} => "remount",
             Self::Check {} => "check",
-            Self::PowerCut {} => "power_cut",
+            Self::PowerCut { .. } => "power_cut",
             Self::Await { .. } => "await",
             Self::Arm { .. } => "arm",
             Self::Release { .. } => "release",
@@ -213,7 +220,7 @@ impl Operation {
             | Self::DropCaches {}
             | Self::Remount {}
             | Self::Check {}
-            | Self::PowerCut {}
+            | Self::PowerCut { .. }
             | Self::Await { .. }
             | Self::Arm { .. }
             | Self::Release { .. } => None,
@@ -223,7 +230,7 @@ impl Operation {
     /// Whether it takes the mount away for a while, so that nobody else may be at work there.
     #[must_use]
     pub fn takes_the_mount(&self) -> bool {
-        matches!(self, Self::Remount {} | Self::Check {} | Self::PowerCut {})
+        matches!(self, Self::Remount {} | Self::Check {} | Self::PowerCut { .. })
     }
 
     /// The byte range it works on, where it works on one: offset and length.

@@ -26,6 +26,9 @@ impl Steps<'_> {
     pub(super) fn pread(self, name: &str, offset: u64, length: u64, expect: Expect) -> Outcome {
         let file = match self.site.look(name) {
             Ok(file) => file,
+            Err(io::Errno::NOENT) if expect == Expect::Synced && !self.site.written().is_synced(name) => {
+                return Outcome::new("openat", Ok(0));
+            }
             Err(errno) => return Outcome::new("openat", Err(errno)),
         };
         let read = match pread(&file, offset, length) {
@@ -34,6 +37,7 @@ impl Steps<'_> {
         };
         let expected = match expect {
             Expect::Written => self.site.written().expected(name, offset, length),
+            Expect::Synced => self.site.written().expected_synced(name, offset, length, &read),
             Expect::Zeroes => vec![0; usize::try_from(length).unwrap_or(usize::MAX)],
         };
         let problem = written::compare(offset, &expected, &read).map(Problem::Lost);

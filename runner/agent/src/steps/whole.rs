@@ -1,7 +1,7 @@
 //! Operations on the filesystem as a whole, for which it is unmounted, and on the machine's caches.
 
-use brim_trial::Errno;
 use brim_trial::event::Problem;
+use brim_trial::{Errno, Survival};
 
 use super::{Outcome, Steps};
 use crate::Failure;
@@ -33,11 +33,11 @@ impl Steps<'_> {
         Ok(Outcome { syscall, problem, ..after_mount(mounted) })
     }
 
-    pub(super) fn power_cut(self) -> Result<Outcome, Failure> {
+    pub(super) fn power_cut(self, survival: Survival, seed: u64) -> Result<Outcome, Failure> {
         // A mounted filesystem cannot be stopped from writing: it writes to a disk that nobody will see again.
         self.word(Ask::CutPower)?;
         let (lost, mounted) = self.site.without_mount(|_| {
-            let lost = match self.word(Ask::RestorePower)? {
+            let lost = match self.word(Ask::RestorePower { survival, seed })? {
                 Answer::Lost(lost) => lost.0,
                 _ => 0,
             };

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use brim_agent::protocol::{Answer, Ask, Command};
+use brim_device::{Cut, SECTOR, Survival};
 use brim_trial::event::HeldRequest;
 use brim_trial::{ByteRange, Bytes};
 use nbd_server::{Disk, Held};
@@ -53,7 +54,7 @@ impl HostFuse {
                 Answer::Released(held)
             }),
             Ask::CutPower => self.cut_power().map(|()| Answer::Done),
-            Ask::RestorePower => self.restore_power().map(Answer::Lost),
+            Ask::RestorePower { survival, seed } => self.restore_power(survival, seed).map(Answer::Lost),
             Ask::Arm { faults, regions } => self.arm(&faults, regions).map(|()| Answer::Done),
             Ask::GiveUp => {
                 if let Some(attached) = &self.attached {
@@ -117,14 +118,18 @@ impl HostFuse {
         Ok(())
     }
 
-    fn restore_power(&mut self) -> Result<Bytes, String> {
+    fn restore_power(&mut self, survival: Survival, seed: u64) -> Result<Bytes, String> {
         let attached = self.attached.as_mut().ok_or(NO_DISK)?;
         if !attached.disk.restore_snapshot(CUT) {
             return Err("the power was not cut".to_owned());
         }
         attached.size.store(attached.disk.size().0, Ordering::Release);
         let _kept = attached.disk.forget_snapshot(CUT);
-        Ok(attached.disk.power_cut())
+        if survival.is_none() {
+            return Ok(attached.disk.power_cut());
+        }
+        let Cut { lost, torn, .. } = attached.disk.power_cut_partly(survival, seed);
+        Ok(Bytes((lost + torn) * SECTOR.0))
     }
 
     fn resize(&self, size: Bytes) -> Result<(), String> {
