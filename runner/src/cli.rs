@@ -93,6 +93,9 @@ pub(crate) struct Run {
     /// How often each set of parameters is tried
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) trials: u32,
+    /// Leave this fault out, with the steps that arm it, wait for it or release it: does the verdict depend on it?
+    #[arg(long, value_name = "FAULT")]
+    pub(crate) without_fault: Vec<String>,
     #[command(flatten)]
     pub(crate) rig: Rig,
     /// Print the journal as JSON lines instead of text

@@ -24,7 +24,8 @@ pub(crate) fn run(arguments: &cli::Run) -> Result<Exit, Error> {
     let mut scenarios = Vec::new();
     for word in &arguments.scenarios {
         let entry = catalogue::find(word)?;
-        let plans = entry.scenario.plans(&settings)?;
+        let mut plans = entry.scenario.plans(&settings)?;
+        plans.iter_mut().try_for_each(|plan| without_faults(plan, &arguments.without_fault))?;
         scenarios.push((entry, plans));
     }
     let mut verdicts = Vec::new();
@@ -49,6 +50,20 @@ pub(crate) fn run(arguments: &cli::Run) -> Result<Exit, Error> {
         }
     }
     Ok(exit(&verdicts))
+}
+
+fn without_faults(plan: &mut Plan, names: &[String]) -> Result<(), Error> {
+    for name in names {
+        if !plan.remove_fault(name) {
+            let there: Vec<String> = plan.device.faults.iter().map(|row| format!("{:?}", row.name)).collect();
+            let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
+            return Err(Error::Usage {
+                what: format!("{} has no fault {name:?} to leave out", plan.scenario),
+                help: format!("its faults: {there}"),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The error with its causes, for those who read only the journal.
@@ -104,6 +119,9 @@ fn command(arguments: &cli::Run, entry: &Entry, plan: &Plan) -> String {
     let given = |name: &String| arguments.parameters.set.iter().any(|(set, _)| set == name);
     for (name, value) in plan.params.iter().filter(|(name, _)| given(name)) {
         words.extend(["--set".to_owned(), format!("{name}={value}")]);
+    }
+    for fault in &arguments.without_fault {
+        words.extend(["--without-fault".to_owned(), fault.clone()]);
     }
     words.extend(["--seed".to_owned(), format!("{:#x}", arguments.rig.seed)]);
     if arguments.trials > 1 {

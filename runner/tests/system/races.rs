@@ -16,6 +16,7 @@ pub(crate) fn tests() -> Vec<Test> {
         ("a_write_inside_a_commit_is_kept_20_of_20_times", NEW_KERNEL, inside_commit),
         ("what_was_fsynced_survives_200_power_cuts", CUTS, power_cuts),
         ("a_flush_that_lied_loses_what_was_fsynced", CUTS, lying_flush),
+        ("without_its_gate_scrub_rarely_loses_a_write", NEW_KERNEL, without_gate),
         ("an_error_at_the_superblock_aborts_20_of_20_times", NEW_KERNEL, commit_error),
     ]
 }
@@ -73,6 +74,15 @@ fn snapshot() {
         steps.iter().position(|step| step["trial"] == trial && step["step"] == name).unwrap()
     };
     assert!((1..=20).all(|trial| place(trial, "write") < place(trial, "snapshot")), "inside the snapshot");
+}
+
+/// The control: the same steps at whatever moment they come. 2 of 100 were seen.
+fn without_gate() {
+    let scenario = "btrfs/scrub-loses-accepted-write";
+    let journal = Journal::of(&["run", scenario, "--trials", "20", "--without-fault", "scrub"]);
+    let verdict = journal.verdict();
+    assert!(verdict["reproduced"].as_u64().unwrap() <= 10, "{verdict}");
+    assert_eq!(verdict["known"], serde_json::Value::Null, "{verdict}");
 }
 
 fn inside_commit() {

@@ -147,6 +147,28 @@ impl Plan {
         self.phases.iter().flat_map(|phase| &phase.steps).any(arms)
     }
 
+    /// Takes a fault out, with the steps that wait for it, arm it or release it: what the plan does without it. What was known
+    /// is known no more. False when there is no such fault, and nothing changes then.
+    pub fn remove_fault(&mut self, name: &str) -> bool {
+        let is_it = |row: &Row| row.name == name;
+        if !self.device.faults.iter().any(is_it) {
+            return false;
+        }
+        self.device.faults.retain(|row| !is_it(row));
+        let about_it = |step: &Step| match &step.operation {
+            Operation::Arm { fault: gate } | Operation::Await { gate, .. } | Operation::Release { gate } => {
+                gate == name
+            }
+            _ => false,
+        };
+        for phase in &mut self.phases {
+            phase.steps.retain(|step| !about_it(step));
+        }
+        self.phases.retain(|phase| !phase.steps.is_empty());
+        self.known.clear();
+        true
+    }
+
     /// The verdict that is expected on the kernel `release`, where one is known.
     #[must_use]
     pub fn known_on(&self, release: &str) -> Option<Verdict> {
