@@ -318,6 +318,23 @@ fn exports_are_listed_addressed_and_removed() {
 }
 
 #[test]
+fn marks_need_a_log() {
+    let mut rig = Rig::new();
+    let mark = || Command::Mark { text: named("here") };
+    assert!(rig.refused(mark()).hint.unwrap().contains("--log"));
+    let disk = rig.server.remove_export("disk").unwrap();
+    disk.start_log();
+    rig.server.add_export("logged", disk.clone()).unwrap();
+    let on = Order { export: Some(named("logged")), ..Order::from(mark()) };
+    assert_eq!(rig.control.ask(on).unwrap(), Answer::Done);
+    assert_eq!(disk.log().unwrap().len(), 1);
+    let long = Command::Mark { text: "x".repeat(480) };
+    assert!(
+        refused(rig.control.ask(Order { export: Some(named("logged")), ..Order::from(long) })).hint.is_none()
+    );
+}
+
+#[test]
 fn statistics_are_live() {
     let mut rig = Rig::new();
     rig.fault("slow", Op::Write, fixed(Duration::from_millis(20)));

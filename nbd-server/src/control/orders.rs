@@ -7,6 +7,7 @@ use brim_device::control::{
     Answer, Command, ExportStatus, LIMIT, Order, PartlyCut, Refusal, Region, Release, Which,
 };
 use brim_device::fault::{RowError, Then};
+use brim_device::log::Mark;
 use brim_device::{Bytes, Survival};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -157,6 +158,7 @@ impl Place<'_> {
             Command::SetPool(pool) => Answer::Released(whole(disk.set_pool(Some(pool)))),
             Command::RemovePool => Answer::Released(whole(disk.set_pool(None))),
             Command::Settle => Answer::Done,
+            Command::Mark { text } => self.mark(&text)?,
             content => self.content(content)?,
         })
     }
@@ -246,6 +248,14 @@ impl Place<'_> {
             }
         })?;
         Ok(Answer::Forked(Nanos(disk.now().0.saturating_sub(begun.0))))
+    }
+
+    fn mark(&self, text: &str) -> Result<Answer, Refusal> {
+        let mark = Mark::new(text).map_err(|why| Refusal::new(why.to_string()))?;
+        if self.disk().mark(mark) {
+            return Ok(Answer::Done);
+        }
+        Err(Refusal::new("no write log is kept of this disk").hint("`brim serve --log FILE` keeps one"))
     }
 
     fn bad_row(&self, why: &RowError) -> Refusal {

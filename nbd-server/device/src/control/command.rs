@@ -123,6 +123,11 @@ pub enum Command {
     Stats,
     /// Wait for the requests that came before.
     Settle,
+    /// Put a mark into the write log of the disk.
+    Mark {
+        /// Up to 479 bytes, none of them zero.
+        text: String,
+    },
 }
 
 const fn one() -> usize {
