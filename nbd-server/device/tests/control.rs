@@ -52,6 +52,33 @@ fn a_line_is_written_as_the_manual_has_it() {
 }
 
 #[test]
+fn the_lines_of_the_manual_are_lines_of_the_protocol() {
+    let manual = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/control.md");
+    let manual = std::fs::read_to_string(manual).unwrap();
+    let blocks = manual.split("```json\n").skip(1).filter_map(|block| block.split("```").next());
+    let mut table = FaultTable::new();
+    table.set_region("superblock", Vec::new());
+    let mut shown = BTreeSet::new();
+    for line in blocks.flat_map(str::lines) {
+        if !line.contains("\"do\"") {
+            assert!(Reply::parse(line.as_bytes()).is_ok(), "{line}: {:?}", Reply::parse(line.as_bytes()));
+            continue;
+        }
+        let order = Order::parse(line.as_bytes()).unwrap_or_else(|reply| panic!("{line}: {reply:?}"));
+        if let Command::AddFault(row) = &order.command {
+            assert_eq!(table.add((**row).clone()), Ok(()), "{line}");
+        }
+        let word = serde_json::to_value(&order.command).unwrap();
+        let name = word.as_str().or_else(|| word.as_object()?.keys().next().map(String::as_str));
+        shown.insert(name.unwrap().to_owned());
+    }
+    // What the parser knows is in its complaint about what it does not know.
+    let known = Order::parse(b"{\"do\":\"fly\"}").unwrap_err().result.unwrap_err().error;
+    let known: BTreeSet<String> = known.split('`').skip(3).step_by(2).map(ToOwned::to_owned).collect();
+    assert_eq!(shown, known);
+}
+
+#[test]
 fn what_is_absent_has_a_default() {
     let parse = |text: &str| Order::parse(text.as_bytes()).unwrap();
     let order = parse(r#"{"do":{"wait_held":{"gate":"g"}}}"#);
