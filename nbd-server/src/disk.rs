@@ -17,6 +17,7 @@ mod submit;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex};
 
+use brim_device::control::{Pool, Stats};
 use brim_device::fault::{FaultTable, Request};
 use brim_device::{Bytes, Images, SizeError, Store};
 use nbd_wire::Answer;
@@ -25,14 +26,10 @@ use crate::lock;
 use crate::payload::Payload;
 use clock::Clock;
 pub(crate) use execute::{PAYLOAD_MAX, Refusal};
-pub use faults::{Fault, LatenessSummary};
-pub use gates::{Release, Which};
-pub use held::Held;
 use held::HeldRequest;
 use log::Log;
 pub(crate) use parked::Parked;
-pub use pool::{Pool, WhenFull};
-pub use stats::{Count, Stats};
+pub(crate) use pool::GATE as POOL_GATE;
 pub(crate) use status::{CONTEXTS, StatusRequest};
 pub(crate) use submit::{End, Submitted, Watch};
 
@@ -197,11 +194,5 @@ impl Disk {
         let (images, seed) = (state.images.fork(), state.faults.seed());
         drop(state);
         Self::from_images(images, seed)
-    }
-
-    /// What was asked of this disk so far, held and failed requests included.
-    #[must_use]
-    pub fn stats(&self) -> Stats {
-        lock(&self.shared.state).stats
     }
 }

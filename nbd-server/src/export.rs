@@ -60,7 +60,7 @@ pub struct ExportOptions {
 }
 
 impl ExportOptions {
-    fn check(&self, size: Bytes) -> Result<(), ExportError> {
+    pub(crate) fn check(&self, size: Bytes) -> Result<(), ExportError> {
         self.block_sizes.check()?;
         let maximum = Bytes(u64::from(self.block_sizes.maximum));
         if maximum > PAYLOAD_MAX {
@@ -158,6 +158,21 @@ impl ExportList {
         }
         list.push(Entry { name: name.to_owned(), export });
         Ok(())
+    }
+
+    /// The export of that name, or the first one for `None`; with its name.
+    pub(crate) fn get(&self, name: Option<&str>) -> Option<(String, Export)> {
+        let list = lock(&self.0);
+        let entry = match name {
+            Some(name) => list.iter().find(|entry| entry.name == name),
+            None => list.first(),
+        }?;
+        Some((entry.name.clone(), entry.export.clone()))
+    }
+
+    /// All exports with their names, in order.
+    pub(crate) fn all(&self) -> Vec<(String, Export)> {
+        lock(&self.0).iter().map(|entry| (entry.name.clone(), entry.export.clone())).collect()
     }
 
     pub(crate) fn remove(&self, name: &str) -> Option<Disk> {

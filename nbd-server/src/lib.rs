@@ -4,9 +4,11 @@
 //! UNIX sockets, TCP and socket pairs; a [`client::Client`] keeps many requests in flight. Each connection has one
 //! thread that reads all that has arrived, runs it, and answers in one go. A held request is an entry in a list, not a
 //! thread, and is answered out of order when its gate opens. [`Tls`] may lie between a socket and its connection.
+//! [`control`] changes the disks of a running server.
 
 pub mod client;
 mod connection;
+pub mod control;
 mod disk;
 mod export;
 mod listener;
@@ -19,9 +21,8 @@ mod socket;
 mod tls;
 mod transport;
 
-pub use disk::{
-    Count, Disk, DiskOptions, Fault, Held, LatenessSummary, Pool, Release, Stats, WhenFull, Which,
-};
+pub use brim_device::control::{Count, Fault, Held, LatenessSummary, Pool, Release, Stats, WhenFull, Which};
+pub use disk::{Disk, DiskOptions};
 pub use export::{ExportError, ExportOptions};
 pub use listener::{ListenError, Listener};
 pub use log_file::LogFile;

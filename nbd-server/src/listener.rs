@@ -11,11 +11,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::net::{AddressFamily, sockopt};
+use rustix::fs::Mode;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
 use crate::lock;
 use crate::outbox::Bell;
-use crate::server::Door;
 use crate::socket::Socket;
 
 /// Why a server cannot listen somewhere.
@@ -104,6 +104,9 @@ enum Place {
     Tcp(SocketAddr),
 }
 
+/// What becomes of a client. `NotConnected` says that there is nothing to serve any more.
+pub(crate) type Serve = Box<dyn Fn(Socket) -> io::Result<()> + Send>;
+
 /// The thread behind a listener, which its server can stop too.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
@@ -113,22 +116,35 @@ pub(crate) struct Acceptor {
 }
 
 impl Acceptor {
-    pub(crate) fn unix(path: &Path, door: Door) -> Result<Arc<Self>, ListenError> {
+    pub(crate) fn unix(path: &Path, serve: Serve) -> Result<Arc<Self>, ListenError> {
         let failed = |source| ListenError::Unix { path: path.to_owned(), source };
         remove_stale(path)?;
         let listener = UnixListener::bind(path).map_err(failed)?;
-        let file = SocketFile::of(path).map_err(failed)?;
-        let bound = Bound { socket: Listening::Unix(listener), _file: Some(file) };
-        Self::start(bound, Place::Unix(path.to_owned()), door).map_err(failed)
+        Self::bound(path, listener, serve)
     }
 
-    pub(crate) fn tcp(listener: TcpListener, door: Door) -> io::Result<Arc<Self>> {
+    /// As [`Acceptor::unix`], for this user alone.
+    pub(crate) fn private(path: &Path, serve: Serve) -> Result<Arc<Self>, ListenError> {
+        let failed = |source| ListenError::Unix { path: path.to_owned(), source };
+        remove_stale(path)?;
+        let listener = bind_private(path).map_err(|errno| failed(errno.into()))?;
+        Self::bound(path, listener, serve)
+    }
+
+    fn bound(path: &Path, listener: UnixListener, serve: Serve) -> Result<Arc<Self>, ListenError> {
+        let failed = |source| ListenError::Unix { path: path.to_owned(), source };
+        let file = SocketFile::of(path).map_err(failed)?;
+        let bound = Bound { socket: Listening::Unix(listener), _file: Some(file) };
+        Self::start(bound, Place::Unix(path.to_owned()), serve).map_err(failed)
+    }
+
+    pub(crate) fn tcp(listener: TcpListener, serve: Serve) -> io::Result<Arc<Self>> {
         let address = listener.local_addr()?;
-        Self::start(Bound { socket: Listening::Tcp(listener), _file: None }, Place::Tcp(address), door)
+        Self::start(Bound { socket: Listening::Tcp(listener), _file: None }, Place::Tcp(address), serve)
     }
 
     /// Listens on a socket that somebody else has bound, and whose file is theirs.
-    pub(crate) fn inherited(fd: OwnedFd, door: Door) -> Result<Arc<Self>, ListenError> {
+    pub(crate) fn inherited(fd: OwnedFd, serve: Serve) -> Result<Arc<Self>, ListenError> {
         let failed = |source| ListenError::Inherited { source };
         if !sockopt::socket_acceptconn(&fd).unwrap_or(false) {
             return Err(ListenError::NotListening);
@@ -139,20 +155,20 @@ impl Acceptor {
             let address = listener.local_addr().map_err(failed)?;
             let path = address.as_pathname().unwrap_or(Path::new("")).to_owned();
             let bound = Bound { socket: Listening::Unix(listener), _file: None };
-            return Self::start(bound, Place::Unix(path), door).map_err(failed);
+            return Self::start(bound, Place::Unix(path), serve).map_err(failed);
         }
         if family != AddressFamily::INET && family != AddressFamily::INET6 {
             return Err(ListenError::NotListening);
         }
-        Self::tcp(TcpListener::from(fd), door).map_err(failed)
+        Self::tcp(TcpListener::from(fd), serve).map_err(failed)
     }
 
-    fn start(bound: Bound, place: Place, door: Door) -> io::Result<Arc<Self>> {
+    fn start(bound: Bound, place: Place, serve: Serve) -> io::Result<Arc<Self>> {
         // A client that gives up between poll and accept must not leave the thread waiting in accept.
         bound.socket.set_nonblocking()?;
         let bell = Arc::new(Bell::new()?);
         let heard = Arc::clone(&bell);
-        let accepting = move || accept_until_bell(&bound, &heard, &door);
+        let accepting = move || accept_until_bell(&bound, &heard, &serve);
         let thread = thread::Builder::new().name("nbd listener".to_owned()).spawn(accepting)?;
         Ok(Arc::new(Self { place, bell, thread: Mutex::new(Some(thread)) }))
     }
@@ -204,7 +220,7 @@ impl AsFd for Listening {
     }
 }
 
-fn accept_until_bell(bound: &Bound, bell: &Bell, door: &Door) {
+fn accept_until_bell(bound: &Bound, bell: &Bell, serve: &Serve) {
     loop {
         let mut fds = [PollFd::new(&bound.socket, PollFlags::IN), PollFd::new(bell, PollFlags::IN)];
         if poll(&mut fds, None).is_err_and(|error| error != rustix::io::Errno::INTR) {
@@ -214,7 +230,7 @@ fn accept_until_bell(bound: &Bound, bell: &Bell, door: &Door) {
         if !rung.is_empty() {
             return;
         }
-        match bound.socket.accept().and_then(|socket| door.serve(socket)) {
+        match bound.socket.accept().and_then(serve) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotConnected => return,
             // The client gave up already, or the system is short of descriptors or threads: the client is turned away
@@ -249,6 +265,20 @@ impl Drop for SocketFile {
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
     fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
 }
+
+/// A listening socket whose file nobody else ever could open.
+fn bind_private(path: &Path) -> rustix::io::Result<UnixListener> {
+    let (family, kind) = (AddressFamily::UNIX, SocketType::STREAM);
+    let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
+    // The file gets the mode that the socket has when it is bound, less the umask (`unix_bind_bsd` in net/unix/af_unix.c, v6.12).
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(UnixListener::from(socket))
+}
+
+/// Clients that may wait to be accepted.
+const BACKLOG: i32 = 128;
 
 /// Makes way for a socket at `path`, if what is there is a socket without a listener.
 fn remove_stale(path: &Path) -> Result<(), ListenError> {

@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex, Weak};
 use std::thread::{self, JoinHandle};
 
 use crate::connection::Connection;
+use crate::control::Clients;
 use crate::disk::Disk;
 use crate::export::{Export, ExportError, ExportList, ExportOptions};
-use crate::listener::{Acceptor, ListenError, Listener};
+use crate::listener::{Acceptor, ListenError, Listener, Serve};
 use crate::lock;
 use crate::outbox::Outbox;
 use crate::socket::Socket;
@@ -23,6 +24,7 @@ pub struct Server {
     exports: ExportList,
     tls: Option<Tls>,
     connections: Arc<Connections>,
+    control: Arc<Clients>,
     acceptors: Mutex<Vec<Weak<Acceptor>>>,
 }
 
@@ -40,6 +42,7 @@ impl Server {
             tls: Some(tls),
             exports: ExportList::default(),
             connections: Arc::default(),
+            control: Arc::default(),
             acceptors: Mutex::default(),
         }
     }
@@ -76,7 +79,7 @@ impl Server {
     ///
     /// When something else is at `path`, or the system refuses.
     pub fn listen_unix(&self, path: impl AsRef<Path>) -> Result<Listener, ListenError> {
-        Acceptor::unix(path.as_ref(), self.door()).map(|acceptor| self.adopt(acceptor))
+        Acceptor::unix(path.as_ref(), self.door().open()).map(|acceptor| self.adopt(acceptor))
     }
 
     /// Listens on a TCP address; with port 0 the system picks one, which [`Listener::local_addr`] tells.
@@ -87,7 +90,7 @@ impl Server {
     pub fn listen_tcp(&self, address: SocketAddr) -> Result<Listener, ListenError> {
         let tcp = |source| ListenError::Tcp { address, source };
         let listener = TcpListener::bind(address).map_err(tcp)?;
-        Acceptor::tcp(listener, self.door()).map(|acceptor| self.adopt(acceptor)).map_err(tcp)
+        Acceptor::tcp(listener, self.door().open()).map(|acceptor| self.adopt(acceptor)).map_err(tcp)
     }
 
     /// Listens on a stream socket that is bound and listening already, as systemd hands them over. A file it has stays
@@ -97,7 +100,19 @@ impl Server {
     ///
     /// When it is no such socket.
     pub fn listen_inherited(&self, socket: OwnedFd) -> Result<Listener, ListenError> {
-        Acceptor::inherited(socket, self.door()).map(|acceptor| self.adopt(acceptor))
+        Acceptor::inherited(socket, self.door().open()).map(|acceptor| self.adopt(acceptor))
+    }
+
+    /// Takes orders about the disks of this server ([`control`](crate::control)) on a new UNIX socket at `path`, which only this
+    /// user can open. For the rest as [`Server::listen_unix`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn listen_control(&self, path: impl AsRef<Path>) -> Result<Listener, ListenError> {
+        let (clients, door) = (Arc::clone(&self.control), self.door());
+        let serve = Box::new(move |socket| clients.start(socket, door.clone()));
+        Acceptor::private(path.as_ref(), serve).map(|acceptor| self.adopt(acceptor))
     }
 
     /// Serves one client on a connected stream.
@@ -112,8 +127,7 @@ impl Server {
     /// How many clients are being served.
     #[must_use]
     pub fn connection_count(&self) -> usize {
-        let threads = lock(&self.connections.0);
-        threads.running.iter().filter(|(_, thread)| !thread.is_finished()).count()
+        self.connections.count()
     }
 
     /// A connection within this process: one end of a socket pair whose other end is served.
@@ -133,6 +147,7 @@ impl Server {
         for acceptor in lock(&self.acceptors).drain(..).filter_map(|weak| weak.upgrade()) {
             acceptor.stop();
         }
+        self.control.shutdown();
         self.connections.shutdown();
     }
 
@@ -170,10 +185,22 @@ impl Door {
     pub(crate) fn serve(&self, socket: Socket) -> io::Result<()> {
         self.connections.start(socket, self.tls.clone(), self.exports.clone())
     }
+
+    pub(crate) const fn exports(&self) -> &ExportList {
+        &self.exports
+    }
+
+    pub(crate) fn connection_count(&self) -> usize {
+        self.connections.count()
+    }
+
+    fn open(self) -> Serve {
+        Box::new(move |socket| self.serve(socket))
+    }
 }
 
 #[derive(Debug, Default)]
-struct Connections(Mutex<Threads>);
+pub(crate) struct Connections(Mutex<Threads>);
 
 #[derive(Debug, Default)]
 struct Threads {
@@ -182,6 +209,11 @@ struct Threads {
 }
 
 impl Connections {
+    fn count(&self) -> usize {
+        let threads = lock(&self.0);
+        threads.running.iter().filter(|(_, thread)| !thread.is_finished()).count()
+    }
+
     fn start(&self, socket: Socket, tls: Option<Tls>, exports: ExportList) -> io::Result<()> {
         let mut threads = lock(&self.0);
         if threads.stopped {

@@ -7,6 +7,8 @@
 
 #[path = "common/certificates.rs"]
 mod certificates;
+#[path = "interop/live.rs"]
+mod live;
 #[path = "interop/log.rs"]
 mod log;
 #[path = "interop/sizes.rs"]
@@ -98,6 +100,12 @@ fn main() -> ExitCode {
                 trials.push(trial(tool, name, Box::new(move || check(&Rig::new(family, options)))));
             }
         }
+        let name = format!("fio::under_live_control::{family_name}");
+        trials.push(trial(
+            "fio",
+            name,
+            Box::new(move || live::check(&Rig::new(family, DiskOptions::default()))),
+        ));
         for (tool, what, check) in tls::CHECKS {
             let name = format!("{tool}::{what}::{family_name}");
             trials.push(trial(tool, name, Box::new(move || check(&tls::Secured::new(family)))));

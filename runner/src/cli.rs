@@ -1,5 +1,6 @@
 //! The command line.
 
+mod ctl;
 mod log;
 mod serve;
 
@@ -9,6 +10,7 @@ use brim_trial::{Bytes, FilesystemKind};
 use clap::{Args, Parser, Subcommand};
 
 use crate::rig::RigName;
+pub(crate) use ctl::{Ctl, CtlCommand, FaultCommand, SnapshotCommand};
 pub(crate) use log::{Log, Replay};
 pub(crate) use serve::{BlockSizePolicy, Export, Serve, TlsMode};
 
@@ -30,6 +32,8 @@ pub(crate) enum Command {
     Shell(Brim),
     /// Serve empty disks of exact size by NBD
     Serve(Serve),
+    /// Change and watch a disk that brim serve serves, while it serves
+    Ctl(Ctl),
     /// Show what a write log has, or replay it
     #[command(subcommand)]
     Log(Log),
@@ -152,10 +156,15 @@ fn disk_size(text: &str) -> Result<Bytes, String> {
 }
 
 fn size(text: &str) -> Result<Bytes, String> {
-    brim_scenario::size(text).map_err(|error| match miette::Diagnostic::help(&error) {
+    brim_scenario::size(text).map_err(|error| message(&error))
+}
+
+/// An error with its help, in one line.
+fn message(error: &brim_scenario::ScenarioError) -> String {
+    match miette::Diagnostic::help(error) {
         Some(help) => format!("{error}: {help}"),
         None => error.to_string(),
-    })
+    }
 }
 
 fn seed(text: &str) -> Result<u64, String> {

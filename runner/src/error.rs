@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use brim_agent::Failure;
+use brim_device::control::Refusal;
 use brim_scenario::ScenarioError;
 use miette::Diagnostic;
 
@@ -90,6 +91,22 @@ pub(crate) enum Error {
         /// Which number was off.
         reason: String,
     },
+    /// A server that serves did not carry an order out.
+    #[error("refused: {what}")]
+    Refused {
+        /// Why.
+        what: String,
+        #[help]
+        help: Option<String>,
+    },
+    /// There is nobody at a control socket, or nobody any more.
+    #[error("{what}")]
+    Control {
+        /// What failed.
+        what: String,
+        #[help]
+        help: String,
+    },
     /// A server could not be set up.
     #[error("cannot serve: {what}")]
     Serve {
@@ -123,7 +140,8 @@ impl Error {
             Self::Interrupted => Exit::Interrupted,
             Self::State { .. } => Exit::Inconclusive,
             Self::Part { exit, .. } => Exit::Program(*exit),
-            Self::Rig { .. } | Self::Serve { .. } | Self::Process { .. } => Exit::Rig,
+            Self::Refused { .. } => Exit::Unexpected,
+            Self::Rig { .. } | Self::Serve { .. } | Self::Control { .. } | Self::Process { .. } => Exit::Rig,
         }
     }
 }
@@ -142,6 +160,12 @@ impl From<RigError> for Error {
             _ => "`brim doctor` says what this machine can do and what mends the rest".to_owned(),
         };
         Self::Rig { source, help }
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused { what: refusal.error, help: refusal.hint }
     }
 }
 

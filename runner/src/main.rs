@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         Command::Exec(arguments) => command::exec::exec(&arguments.brim, &arguments.command),
         Command::Shell(brim) => command::exec::shell(&brim),
         Command::Serve(arguments) => command::serve::serve(&arguments),
+        Command::Ctl(arguments) => command::ctl::ctl(&arguments),
         Command::Log(cli::Log::Show { file, json }) => command::log::show(&file, json),
         Command::Log(cli::Log::Replay(arguments)) => command::log::replay(&arguments),
         Command::Check { scenarios } => command::catalogue::check(&scenarios),

@@ -9,6 +9,8 @@
 
 #[path = "system/bench.rs"]
 mod bench;
+#[path = "system/ctl.rs"]
+mod ctl;
 #[path = "system/end.rs"]
 mod end;
 #[path = "system/needs.rs"]
@@ -53,6 +55,7 @@ fn main() {
         rig::tests(),
         end::tests(),
         serve::tests(),
+        ctl::tests(),
     ];
     let trials = tests.into_iter().flatten().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit();

@@ -8,6 +8,7 @@
 
 mod answer;
 mod client;
+mod control;
 mod handshake;
 mod input;
 mod log;
@@ -20,6 +21,7 @@ mod transmission;
 
 pub use answer::answer;
 pub use client::client;
+pub use control::control;
 pub use handshake::{client_handshake, client_replies, server_handshake, server_options};
 pub use log::log;
 pub use scenario::scenario;
@@ -32,12 +34,13 @@ pub use transmission::{extended_request, reply, request, simple_reply, status_qu
 pub type Body = fn(&[u8]);
 
 /// Every target by the name of its binary and of its corpus.
-pub const TARGETS: [(&str, Body); 17] = [
+pub const TARGETS: [(&str, Body); 18] = [
     ("answer", answer),
     ("client", client),
     ("client_handshake", client_handshake),
     ("client_replies", client_replies),
     ("client_tls", client_tls),
+    ("control", control),
     ("extended_request", extended_request),
     ("log", log),
     ("reply", reply),

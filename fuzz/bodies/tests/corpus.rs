@@ -113,6 +113,7 @@ targets! {
     client_handshake: 2000,
     client_replies: 2000,
     client_tls: 2000,
+    control: 2000,
     extended_request: 2000,
     log: 2000,
     reply: 2000,

@@ -1,68 +1,12 @@
 //! The fault table of a disk, live.
 
-use brim_device::fault::{Entry, Lateness, Row, RowError, RowId};
+use brim_device::control::Fault;
+use brim_device::fault::{Row, RowError, RowId};
 use brim_device::{ByteRange, Nanos};
 
 use super::Disk;
 use super::gates::deliver;
 use crate::lock;
-
-/// A row of the fault table with what it has seen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// The row.
-    pub row: Row,
-    /// Requests that it is about.
-    pub matches: u64,
-    /// Requests that it did something to. Zero at the end of a run means that nothing was tested.
-    pub firings: u64,
-    /// Its gate was opened: it goes on counting and holds no more.
-    pub open: bool,
-    /// Its gate opened by itself, because it had held a request for longer than its limit.
-    pub overdue: bool,
-    /// How much later than asked the requests were answered that it made wait; absent for rows that made none wait.
-    pub lateness: Option<LatenessSummary>,
-}
-
-/// How much later than asked requests were answered: from when their answer was due until it was handed to the socket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LatenessSummary {
-    /// Of how many requests.
-    pub count: u64,
-    /// Half were less late.
-    pub p50: Nanos,
-    /// 99 of 100 were less late.
-    pub p99: Nanos,
-    /// The worst.
-    pub max: Nanos,
-    /// Counts by lateness: the upper end of each step that has any, to 1 %.
-    pub steps: Vec<(Nanos, u64)>,
-}
-
-impl From<&Lateness> for LatenessSummary {
-    fn from(lateness: &Lateness) -> Self {
-        Self {
-            count: lateness.count(),
-            p50: lateness.percentile(50.0),
-            p99: lateness.percentile(99.0),
-            max: lateness.max(),
-            steps: lateness.steps().collect(),
-        }
-    }
-}
-
-impl From<&Entry> for Fault {
-    fn from(entry: &Entry) -> Self {
-        Self {
-            row: entry.row.clone(),
-            matches: entry.matches,
-            firings: entry.firings,
-            open: entry.open,
-            overdue: entry.overdue,
-            lateness: entry.lateness.as_ref().map(LatenessSummary::from),
-        }
-    }
-}
 
 impl Disk {
     /// Adds a row to the end of the fault table. It counts from here on.

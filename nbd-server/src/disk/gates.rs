@@ -4,34 +4,15 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use brim_device::Images;
+use brim_device::control::{Held, Release, Which};
 use brim_device::fault::{ErrorName, Outcome};
 
 use super::clock::Clock;
 use super::submit::Performed;
-use super::{Disk, Held, HeldRequest, Parked, State, later};
+use super::{Disk, HeldRequest, Parked, State, later};
 use crate::lock;
 use crate::outbox::Outbox;
 use crate::output::Output;
-
-/// An order to let requests go that wait at a gate, which stays as it is for others.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Release {
-    /// Those that go, in this order.
-    pub which: Which,
-    /// They are not done, and answered with this error.
-    pub error: Option<ErrorName>,
-}
-
-/// Requests that wait at a gate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Which {
-    /// All of them, in order of arrival.
-    All,
-    /// The first so many, in order of arrival.
-    First(usize),
-    /// Those with these numbers ([`Held::id`]), in this order. Numbers that do not wait there are left out.
-    These(Vec<u64>),
-}
 
 impl Disk {
     /// The requests that wait at gates, in order of arrival. A request whose connection ends, by `NBD_CMD_DISC` too, is

@@ -2,9 +2,9 @@
 
 use std::ops::ControlFlow;
 
+use brim_device::control::{Pool, WhenFull};
 use brim_device::fault::{ErrorName, Op, Request};
 use brim_device::{BLOCK, Bytes, Images};
-use serde::{Deserialize, Serialize};
 
 use super::clock::Clock;
 use super::gates::deliver;
@@ -12,27 +12,7 @@ use super::{Disk, Incoming, State};
 use crate::lock;
 
 /// The gate at which requests wait for space.
-pub(super) const GATE: &str = "pool";
-
-/// How much space there is behind a disk, as behind a thin volume: less than its size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Pool {
-    /// Blocks of 4 KiB take up to so many bytes in all. Those that are trimmed are free again.
-    pub limit: Bytes,
-    /// What becomes of a request that needs more.
-    pub when_full: WhenFull,
-}
-
-/// What becomes of a request that needs more space than there is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum WhenFull {
-    /// It is not done, and answered with `ENOSPC`.
-    Error,
-    /// It is held, by the gate named `pool`, until there is space: by a larger limit, or by a trim.
-    Hold,
-}
+pub(crate) const GATE: &str = "pool";
 
 impl Disk {
     /// Gives the disk another pool, or none: then its blocks may take all of its size. Requests that wait for space are done as

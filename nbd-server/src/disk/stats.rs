@@ -1,54 +1,34 @@
-//! What was asked of a disk.
+//! How a disk is and what was asked of it.
 
-use brim_device::Bytes;
-use brim_device::fault::{Op, Request};
+use brim_device::control::{Fault, Stats, Status};
 
-/// Requests of one operation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Count {
-    /// How many.
-    pub requests: u64,
-    /// The sum of their lengths.
-    pub bytes: Bytes,
-}
+use super::Disk;
+use crate::lock;
 
-/// Requests by operation, from all connections.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Reads.
-    pub read: Count,
-    /// Writes.
-    pub write: Count,
-    /// Flushes; they have no length.
-    pub flush: Count,
-    /// Trims.
-    pub trim: Count,
-    /// Zeroes written.
-    pub zeroes: Count,
-}
-
-impl Stats {
-    /// The count of one operation.
+impl Disk {
+    /// What was asked of this disk so far, held and failed requests included.
     #[must_use]
-    pub const fn of(&self, op: Op) -> Count {
-        match op {
-            Op::Read => self.read,
-            Op::Write => self.write,
-            Op::Flush => self.flush,
-            Op::Trim => self.trim,
-            Op::Zeroes => self.zeroes,
-        }
+    pub fn stats(&self) -> Stats {
+        lock(&self.shared.state).stats
     }
 
-    pub(super) fn count(&mut self, request: &Request) {
-        let count = match request.op {
-            Op::Read => &mut self.read,
-            Op::Write => &mut self.write,
-            Op::Flush => &mut self.flush,
-            Op::Trim => &mut self.trim,
-            Op::Zeroes => &mut self.zeroes,
-        };
-        count.requests += 1;
-        count.bytes = Bytes(count.bytes.0.saturating_add(request.len.0));
+    /// All there is to know of one moment, for a disk that is exported as `export` by a server with so many connections.
+    pub(crate) fn status(&self, export: &str, connections: u64) -> Status {
+        let state = lock(&self.shared.state);
+        let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
+        Status {
+            export: export.to_owned(),
+            size: state.images.cached().size(),
+            allocated: state.images.cached().allocated(),
+            dirty: state.images.dirty(),
+            write_cache: state.images.has_cache(),
+            pool: state.pool,
+            seed: state.faults.seed(),
+            connections,
+            held: count(state.held.len()),
+            delayed: count(state.delayed.len()),
+            requests: state.stats,
+            faults: state.faults.entries().iter().map(Fault::from).collect(),
+        }
     }
 }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use brim_device::control::WhenFull;
 use brim_device::fault::{Decision, Moment, Op, Outcome, Request};
 use brim_device::{Bytes, Images, Nanos};
 
 use super::clock::Clock;
 use super::gates::deliver;
-use super::pool::{self, WhenFull};
-use super::{Disk, HeldRequest, Incoming, Parked, State, execute, later};
+use super::{Disk, HeldRequest, Incoming, Parked, State, execute, later, pool};
 use crate::lock;
 use crate::outbox::Outbox;
 use crate::output::Output;
@@ -106,9 +106,18 @@ impl Disk {
     /// when `limit` is over first.
     #[must_use = "a disk that is not quiet may change"]
     pub fn settle(&self, limit: std::time::Duration) -> bool {
+        self.settle_before(self.arrived(), limit)
+    }
+
+    /// A mark between the requests that have arrived by now and those that will.
+    pub(crate) fn arrived(&self) -> u64 {
+        lock(&self.shared.state).arrivals
+    }
+
+    /// As [`Disk::settle`], for the requests before such a mark.
+    pub(crate) fn settle_before(&self, mark: u64, limit: std::time::Duration) -> bool {
         let state = lock(&self.shared.state);
-        let before = state.arrivals;
-        let waits = |state: &mut State| state.delayed.first().is_some_and(|first| *first < before);
+        let waits = |state: &mut State| state.delayed.first().is_some_and(|first| *first < mark);
         let result = self.shared.settled.wait_timeout_while(state, limit, waits);
         let (_state, timeout) = result.unwrap_or_else(std::sync::PoisonError::into_inner);
         !timeout.timed_out()

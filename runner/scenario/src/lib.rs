@@ -26,7 +26,7 @@ mod written;
 pub use error::ScenarioError;
 pub use profile::{Files, Profile, faults};
 pub use scenario::{Scenario, Settings};
-pub use size::size;
+pub use size::{duration, size};
 
 /// The scenario language that this crate reads: the value of the key `schema`.
 pub const SCHEMA: i64 = 1;

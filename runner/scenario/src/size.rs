@@ -1,5 +1,6 @@
-//! A size on the command line, written as in a scenario.
+//! A size or a duration on the command line, written as in a scenario.
 
+use brim_device::Nanos;
 use brim_trial::Bytes;
 
 use crate::error::{Objection, ScenarioError};
@@ -11,13 +12,27 @@ use crate::written::Written;
 /// # Errors
 /// It is no size: the error says what would be one.
 pub fn size(text: &str) -> Result<Bytes, ScenarioError> {
+    quantity(text, Dimension::Size).map(Bytes)
+}
+
+/// Reads a duration as a scenario writes it: `10 ms`, `30s`.
+///
+/// # Errors
+/// It is no duration: the error says what would be one.
+pub fn duration(text: &str) -> Result<Nanos, ScenarioError> {
+    quantity(text, Dimension::Duration).map(Nanos)
+}
+
+fn quantity(text: &str, dimension: Dimension) -> Result<u64, ScenarioError> {
     let written = Written::setting(0, "", text);
     let quantity = Quantity::parse(&written).and_then(|quantity| {
-        if quantity.unit.dimension == Dimension::Size {
-            Ok(Bytes(quantity.value))
+        if quantity.unit.dimension == dimension {
+            Ok(quantity.value)
         } else {
-            let message = format!("`{text}` is {}, not a size", quantity.unit.dimension.name());
-            Err(Objection::new(written.whole(), message, "not a size").help(Dimension::Size.example()))
+            let (found, wanted) = (quantity.unit.dimension.name(), dimension.name());
+            let message = format!("`{text}` is {found}, not {wanted}");
+            let label = format!("not {wanted}");
+            Err(Objection::new(written.whole(), message, label).help(dimension.example()))
         }
     });
     quantity.map_err(|objection| ScenarioError::new(objection, "", "", &[(String::new(), text.to_owned())]))

@@ -7,7 +7,7 @@ use brim_trial::Bytes;
 use clap::{Args, ValueEnum};
 use nbd_server::BlockSizes;
 
-use super::disk_size;
+use super::{disk_size, seed};
 
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[derive(Debug, Args)]
@@ -41,6 +41,12 @@ pub(crate) struct Serve {
     /// Write what changes the disk to a new file, in the format of dm-log-writes: see brim log. For one export
     #[arg(long, value_name = "FILE")]
     pub(crate) log: Option<PathBuf>,
+    /// Take the orders of brim ctl on a UNIX socket at this path, while serving
+    #[arg(long, value_name = "PATH")]
+    pub(crate) control: Option<PathBuf>,
+    /// What faults draw from, decimal or 0x…
+    #[arg(long, default_value = "0", value_parser = seed)]
+    pub(crate) seed: u64,
     /// Tell clients to keep to these block sizes, the last of which is the longest payload: 512, 4KiB,64KiB,1MiB
     #[arg(long, value_name = "MIN[,PREFERRED[,MAX]]", value_parser = block_sizes)]
     pub(crate) block_size: Option<BlockSizes>,

@@ -29,6 +29,8 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<Exit, Error> {
     let disks = disks::server(arguments)?;
     let server = &disks.server;
     let listeners = listen(server, arguments)?;
+    let control = arguments.control.as_ref().map(|path| server.listen_control(path));
+    let control = control.transpose().map_err(|error| failed(&error))?;
     tell(&listeners, &disks.names, arguments.tls != TlsMode::Off);
     if arguments.stdio {
         let client = client_on_stdin().map_err(|error| Error::Serve {
@@ -40,7 +42,7 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<Exit, Error> {
     while !interrupt.happened() && (!arguments.stdio || server.connection_count() > 0) {
         std::thread::sleep(TICK);
     }
-    drop(listeners);
+    drop((listeners, control));
     server.shutdown();
     disks.finish()?;
     Ok(Exit::Expected)

@@ -84,9 +84,11 @@ fn disk(export: &Export, arguments: &Serve, profile: Option<&Profile>) -> Result
         return Err(Error::Usage { what, help });
     };
     let write_cache = arguments.write_cache || profile.is_some_and(|profile| profile.write_cache);
-    let disk = Disk::new_with(size, DiskOptions { write_cache, seed: 0 }).map_err(|error| Error::Usage {
-        what: error.to_string(),
-        help: "a size is a multiple of 512 bytes, as in --size 1GiB".to_owned(),
+    let disk = Disk::new_with(size, DiskOptions { write_cache, seed: arguments.seed }).map_err(|error| {
+        Error::Usage {
+            what: error.to_string(),
+            help: "a size is a multiple of 512 bytes, as in --size 1GiB".to_owned(),
+        }
     })?;
     for row in profile.into_iter().flat_map(|profile| &profile.faults) {
         disk.add_fault(row.clone()).map_err(|error| Error::Usage {
