@@ -203,6 +203,18 @@ impl Nanos {
     }
 }
 
+impl fmt::Display for Nanos {
+    /// Exact: in the largest of s, ms and µs that divides it, else in ns.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(u64, &str); 3] = [(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "µs")];
+        let (unit, name) = UNITS
+            .into_iter()
+            .find(|(unit, _)| self.0 != 0 && self.0.is_multiple_of(*unit))
+            .unwrap_or((1, "ns"));
+        f.pad(&format!("{} {name}", self.0 / unit))
+    }
+}
+
 impl From<Nanos> for std::time::Duration {
     fn from(nanos: Nanos) -> Self {
         Self::from_nanos(nanos.0)

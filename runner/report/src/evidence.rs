@@ -1,11 +1,11 @@
 //! The evidence of one trial, or of a program, line by line.
 
 use brim_trial::event::{
-    Found, KERNEL_LOG, KernelLogLine, Lost, Problem, Program, RequestCount, Said, StepEvent, Stuck, Ticket,
-    When,
+    Found, KERNEL_LOG, KernelLogLine, Lateness, Lost, Problem, Program, RequestCount, Said, StepEvent, Stuck,
+    Ticket, When,
 };
 use brim_trial::judge::blocks;
-use brim_trial::{Bytes, Counters, Event};
+use brim_trial::{Bytes, Counters, Event, Nanos};
 
 use crate::style::Style;
 
@@ -203,14 +203,29 @@ fn faults(events: &[Event], trial: u32) -> Vec<String> {
     events
         .iter()
         .filter_map(|event| match event {
-            Event::Fault { trial: of, row, matches, firings } if *of == trial => {
+            Event::Fault { trial: of, row, matches, firings, overdue, lateness } if *of == trial => {
                 let idle =
                     if *firings == 0 { ": it never fired, so this trial says nothing of it" } else { "" };
-                Some(label("fault", format!("\"{row}\" matched {matches}, fired {firings}{idle}")))
+                let overdue =
+                    if *overdue { "; its gate opened by itself when its limit was over" } else { "" };
+                let late = lateness.map(|Lateness { p50, p99, max, .. }| {
+                    let [p50, p99, max] = [p50, p99, max].map(microseconds);
+                    format!("; late by {p50} at the median, {p99} at the 99th percentile, {max} at most")
+                });
+                let late = late.unwrap_or_default();
+                Some(label(
+                    "fault",
+                    format!("\"{row}\" matched {matches}, fired {firings}{idle}{overdue}{late}"),
+                ))
             }
             _ => None,
         })
         .collect()
+}
+
+/// `13 µs`.
+fn microseconds(nanos: Nanos) -> String {
+    format!("{} µs", nanos.0.div_ceil(1_000))
 }
 
 fn kernel_log(events: &[Event], trial: u32, style: Style) -> Vec<String> {

@@ -83,32 +83,12 @@ fn write_plan(text: &mut String, plan: &Plan) -> std::fmt::Result {
 
 fn write_faults(text: &mut String, plan: &Plan) -> std::fmt::Result {
     for row in &plan.device.faults {
-        let ops: Vec<&str> = row.when.op.named().iter().map(|op| op.name()).collect();
-        let op = if ops.is_empty() { "request".to_owned() } else { ops.join(" or ") };
-        let which = match (row.when.nth, row.when.every) {
-            (Some(nth), _) => format!("{op} number {nth}"),
-            (None, Some(every)) => format!("one {op} in {every}"),
-            (None, None) => format!("every {op}"),
-        };
-        let region = row.when.region.as_ref().map(|region| format!(" of {region}")).unwrap_or_default();
-        let does = match row.then.name() {
-            "hold" => "holds",
-            "delay" => "delays",
-            "limit" => "limits the rate of",
-            "seek" => "seeks for",
-            "error" => "fails",
-            "drop" => "drops",
-            "torn" => "tears",
-            "misdirect" => "misdirects",
-            "flip" => "flips bits of",
-            _ => "ends the connection at",
-        };
         let when = if plan.is_armed(&row.name) {
             format!("From where \"{}\" is put in force", row.name)
         } else {
             "While the steps run".to_owned()
         };
-        writeln!(text, "{when}, the disk {does} {which}{region} (\"{}\").\n", row.name)?;
+        writeln!(text, "{when}, the disk {row}: \"{}\".\n", row.name)?;
     }
     Ok(())
 }

@@ -162,7 +162,7 @@ pub(crate) enum CtlCommand {
 pub(crate) enum FaultCommand {
     /// Add a row behind those that are there
     Add {
-        /// As in a scenario: 'name = "slow", when = { op = "write" }, then = { delay = "10 ms" }'; or @FILE with [[fault]]
+        /// As in a scenario: 'name = "slow", when = { op = "write" }, then = { delay = "10 ms" }'; or @FILE with `[[fault]]`
         /// tables; or a row in JSON
         row: String,
     },

@@ -91,6 +91,12 @@ pub enum Event {
         matches: u64,
         /// How many it acted on.
         firings: u64,
+        /// Its gate opened by itself, because it had held a request for longer than its limit.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        overdue: bool,
+        /// How much later than asked those were answered that it delayed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lateness: Option<Lateness>,
     },
     /// Evidence that could not be had here, and why. The run goes on without it.
     Missing {
@@ -118,6 +124,19 @@ pub enum Event {
 pub const TICKETS: &str = "tickets";
 /// The evidence of [`Event::Missing`] that is the kernel's own words.
 pub const KERNEL_LOG: &str = "kernel-log";
+
+/// How much later than asked requests were answered, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lateness {
+    /// How many requests.
+    pub count: u64,
+    /// Half were less late.
+    pub p50: Nanos,
+    /// 99 of 100 were less late.
+    pub p99: Nanos,
+    /// The worst.
+    pub max: Nanos,
+}
 
 /// Requests of one operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
