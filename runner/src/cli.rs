@@ -129,6 +129,21 @@ pub(crate) struct Brim {
     /// The filesystem: btrfs, ext4, xfs
     #[arg(long, default_value = "btrfs")]
     pub(crate) filesystem: FilesystemKind,
+    /// What kind of disk it is: a profile by its name, or a file as in configs/devices/. It is a fast one until the program runs
+    #[arg(long, value_name = "PROFILE")]
+    pub(crate) config: Option<String>,
+    /// A fault in force while the program runs, in the words of a scenario: 'name = "slow", when = {}, then = { delay = "1 ms" }'
+    #[arg(long, value_name = "ROW")]
+    pub(crate) fault: Vec<String>,
+    /// Take orders for the disk on a UNIX socket at this path, while the program runs: see brim ctl
+    #[arg(long, value_name = "PATH")]
+    pub(crate) control: Option<PathBuf>,
+    /// Write what changes the disk, mkfs included, to a new file in the format of dm-log-writes: see brim log
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log: Option<PathBuf>,
+    /// What the dice of faults are thrown from
+    #[arg(long, default_value_t = 1, value_name = "SEED")]
+    pub(crate) seed: u64,
     /// Where the kernel runs and how it gets the disk
     #[arg(long, default_value = "auto", value_name = "RIG")]
     pub(crate) rig: RigName,

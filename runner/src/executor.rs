@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use brim_agent::protocol::{FaultOrder, TrialOrder};
 use brim_device::fault::Row;
-use brim_trial::event::{Lateness, Prepared, Run, VerdictEvent};
+use brim_trial::event::{Prepared, Run, VerdictEvent};
 use brim_trial::plan::Filesystem;
 use brim_trial::{Bytes, Event, Plan, TrialVerdict, judge};
-use nbd_server::{Disk, DiskOptions, Fault};
+use nbd_server::{Disk, DiskOptions};
 
 use crate::interrupt::Interrupt;
 use crate::rig::host::{self, HostFuse};
@@ -156,14 +156,7 @@ impl<'a> Executor<'a> {
         });
         self.emit(host::requests(trial, &disk, asked));
         for fault in rig.faults() {
-            let lateness = fault.lateness.map(|late| Lateness {
-                count: late.count,
-                p50: late.p50,
-                p99: late.p99,
-                max: late.max,
-            });
-            let Fault { row, matches, firings, overdue, .. } = fault;
-            self.emit(Event::Fault { trial, row: row.name, matches, firings, overdue, lateness });
+            self.emit(host::fault(trial, fault));
         }
         match ended {
             // What was stuck is the verdict; the rig that it was stuck in is taken down.

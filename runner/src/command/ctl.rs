@@ -1,6 +1,6 @@
 //! `brim ctl`: orders to a disk that `brim serve` serves.
 
-mod orders;
+pub(in crate::command) mod orders;
 mod show;
 
 use std::io;

@@ -2,17 +2,20 @@
 
 use std::io::IsTerminal;
 
+use brim_device::fault::Row;
 use brim_report::evidence;
 use brim_trial::event::Program;
 use brim_trial::judge::blocks;
 use brim_trial::plan::Filesystem;
 use brim_trial::{BLOCK, Event, FilesystemKind};
-use nbd_server::Disk;
+use nbd_server::{Disk, DiskOptions, LogFile};
 
+use super::ctl;
 use crate::cli::Brim;
 use crate::error::{Error, Exit};
 use crate::interrupt::Interrupt;
 use crate::output;
+use crate::profile;
 use crate::rig::RigError;
 use crate::rig::host::{self, HostFuse};
 
@@ -21,7 +24,8 @@ pub(crate) fn exec(brim: &Brim, command: &[String]) -> Result<Exit, Error> {
     let interrupt =
         Interrupt::take_over().map_err(|source| Error::Process { what: "take signals over", source })?;
     let filesystem = Filesystem { kind: brim.filesystem, mkfs: Vec::new(), mount: Vec::new() };
-    let disk = Disk::new(brim.size).map_err(|error| usage(&error.to_string()))?;
+    let faults = faults(brim)?;
+    let disk = disk(brim)?;
     if let Some(odd) = brim.data_free.filter(|free| !free.is_multiple_of(BLOCK)) {
         return Err(Error::Usage {
             what: format!("--data-free {} B is not a whole number of blocks", odd.0),
@@ -44,10 +48,22 @@ pub(crate) fn exec(brim: &Brim, command: &[String]) -> Result<Exit, Error> {
         }
     }
     say(&format!("{} of {}, {}", brim.filesystem, brim.size, free(brim)));
+    for row in faults {
+        let help = "regions are of scenarios, or defined by brim ctl region".to_owned();
+        disk.add_fault(row).map_err(|error| Error::Usage { what: error.to_string(), help })?;
+    }
+    let control = brim.control.as_ref().map(|path| rig.listen_control(path));
+    let control = control.transpose().map_err(|error| Error::Usage {
+        what: error.to_string(),
+        help: "name a path that is not there yet, in a directory that is".to_owned(),
+    })?;
     let mut events = Vec::new();
     let asked = disk.stats();
     rig.program(from_here(command), &mut |event| events.push(event))?;
+    drop(control);
     events.push(host::requests(1, &disk, asked));
+    events.extend(rig.faults().into_iter().map(|fault| host::fault(1, fault)));
+    let _released = disk.open_all_gates();
     let style = output::style(&std::io::stderr());
     for line in evidence::lines(&events, 1, style) {
         // Where nothing was filled, btrfs' counter is of the chunks it has given out so far: no measure of the disk.
@@ -56,11 +72,41 @@ pub(crate) fn exec(brim: &Brim, command: &[String]) -> Result<Exit, Error> {
         }
     }
     rig.detach()?;
+    disk.stop_log().map_err(|error| Error::Serve {
+        what: format!("the write log could not be written: {error}"),
+        help: "what is in it can be read: brim log show".to_owned(),
+    })?;
     let program = events.iter().find_map(|event| match event {
         Event::Program(program) => Some(program),
         _ => None,
     });
     program.map(exit).ok_or_else(|| RigError::AgentDied.into())
+}
+
+/// The rows that are in force while the program runs: those of the profile, then those of the command line.
+fn faults(brim: &Brim) -> Result<Vec<Row>, Error> {
+    let mut rows = match &brim.config {
+        Some(word) => profile::find(word)?.faults,
+        None => Vec::new(),
+    };
+    for text in &brim.fault {
+        rows.extend(ctl::orders::rows(text)?);
+    }
+    Ok(rows)
+}
+
+/// The disk, and its log from before mkfs on, so that a fresh disk is what it is replayed onto.
+fn disk(brim: &Brim) -> Result<Disk, Error> {
+    let options = DiskOptions { seed: brim.seed, ..DiskOptions::default() };
+    let disk = Disk::new_with(brim.size, options).map_err(|error| usage(&error.to_string()))?;
+    if let Some(path) = &brim.log {
+        let file = LogFile::create(path).map_err(|error| Error::Usage {
+            what: format!("the write log {} cannot be made: {error}", path.display()),
+            help: "name a file that is not there yet, in a directory that is".to_owned(),
+        })?;
+        disk.start_log_to(file);
+    }
+    Ok(disk)
 }
 
 /// Runs the user's shell at the brim.

@@ -10,18 +10,19 @@ mod fuse;
 
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use brim_agent::protocol::{Command, Message, Reply, TrialOrder};
 use brim_device::fault::{Op, Row};
-use brim_trial::event::{RequestCount, Stuck};
+use brim_trial::event::{Lateness, RequestCount, Stuck};
 use brim_trial::plan::Filesystem;
 use brim_trial::{Bytes, Counters, Event};
 use fuser::BackgroundSession;
 use nbd_server::client::Client;
-use nbd_server::{Disk, Fault, Held, Server, Stats};
+use nbd_server::{Disk, Fault, Held, ListenError, Listener, Server, Stats};
 
 use crate::interrupt::Interrupt;
 use crate::rig::RigError;
@@ -99,6 +100,11 @@ impl HostFuse {
             faults
         };
         self.attached.as_ref().map_or_else(Vec::new, faults)
+    }
+
+    /// Takes orders for the disk on a UNIX socket, until what this gives is dropped.
+    pub(crate) fn listen_control(&self, path: &Path) -> Result<Listener, ListenError> {
+        self.server.listen_control(path)
     }
 
     /// Makes a filesystem on the disk.
@@ -266,6 +272,14 @@ pub(crate) fn requests(trial: u32, disk: &Disk, before: Stats) -> Event {
     let requests =
         [Op::Read, Op::Write, Op::Flush, Op::Trim, Op::Zeroes].into_iter().filter_map(asked).collect();
     Event::Requests { trial, requests }
+}
+
+/// What a row did in a trial.
+pub(crate) fn fault(trial: u32, fault: Fault) -> Event {
+    let Fault { row, matches, firings, overdue, lateness, .. } = fault;
+    let lateness =
+        lateness.map(|late| Lateness { count: late.count, p50: late.p50, p99: late.p99, max: late.max });
+    Event::Fault { trial, row: row.name, matches, firings, overdue, lateness }
 }
 
 /// How far a command has gone past its limit.

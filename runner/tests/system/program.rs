@@ -27,6 +27,7 @@ pub(crate) fn tests() -> Vec<Test> {
         ("exec_leaves_a_ctrl_c_to_the_program", BTRFS, ctrl_c),
         ("exec_finds_a_program_in_the_users_directory", BTRFS, program_from_here),
         ("exec_of_a_size_that_cannot_be_is_bad_usage", BTRFS, bad_sizes),
+        ("exec_has_faults_takes_orders_and_keeps_a_log", BTRFS, faults_orders_and_log),
         ("shell_runs_the_users_shell_there", BTRFS, shell),
     ]
 }
@@ -188,4 +189,34 @@ fn shell() {
     assert_eq!(output.stdout, b"btrfs\n");
     assert_eq!(output.status.code(), Some(3));
     assert_nothing_left(&mark);
+}
+
+/// The rows, the orders and the log of `brim exec`: a slow disk, a gate that `brim ctl` opens, and the disk made again.
+fn faults_orders_and_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (socket, log) = (path("control"), path("log"));
+    let script = format!(
+        "echo held > a; sync & {brim} ctl --control {socket} wait gate 1 --limit 20s && \
+         {brim} ctl --control {socket} open gate && wait && {brim} ctl --control {socket} mark synced",
+        brim = env!("CARGO_BIN_EXE_brim")
+    );
+    let row = |text: &str| ["--fault".to_owned(), text.to_owned()];
+    let mut words = vec!["exec".to_owned(), "--control".to_owned(), socket, "--log".to_owned(), log.clone()];
+    words.extend(row(r#"name = "gate", when = { op = "write", once = true }, then = "hold""#));
+    words.extend(row(r#"name = "slow", when = { op = "flush" }, then = { delay = "5 ms" }"#));
+    words.extend(["--", "sh", "-ec", &script].map(ToOwned::to_owned));
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let output = brim(&words).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("\"gate\" matched") && said.contains("late by"), "{said}");
+    let shown = brim(&["log", "show", &log]).output().unwrap();
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("\"synced\""));
+    let replayed =
+        brim(&["log", "replay", &log, "--onto", &path("disk"), "--size", "128MiB"]).output().unwrap();
+    assert!(replayed.status.success(), "{}", String::from_utf8_lossy(&replayed.stderr));
+    let checked = std::process::Command::new("btrfs").args(["check", "--readonly", &path("disk")]).output();
+    let checked = checked.unwrap();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 }

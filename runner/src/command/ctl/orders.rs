@@ -62,7 +62,7 @@ fn one(command: &CtlCommand) -> Option<Command> {
 }
 
 /// Rows in the words of a scenario, or one in JSON.
-fn rows(text: &str) -> Result<Vec<Row>, Error> {
+pub(in crate::command) fn rows(text: &str) -> Result<Vec<Row>, Error> {
     let beside = |name: &str| fs::read_to_string(name).map_err(|error| error.to_string());
     if let Some(path) = text.strip_prefix('@') {
         let file = fs::read_to_string(path).map_err(|error| Error::Usage {
