@@ -100,6 +100,8 @@ impl Connection {
             self.run_due();
             let progress = self.process()?;
             if progress == Progress::Cut {
+                // What was answered before is answered, as far as the client takes it now.
+                let _client_gone = self.output.send(&mut self.socket);
                 return Ok(());
             }
             self.output.send(&mut self.socket)?;
@@ -135,6 +137,7 @@ impl Connection {
     fn run_due(&mut self) {
         if let Phase::Transmission(transmission) = &mut self.phase
             && !transmission.timers().is_empty()
+            && self.output.pending() < OUTPUT_MAX
         {
             let disk = transmission.disk().clone();
             while transmission.timers().is_near(disk.now()) {
@@ -146,13 +149,14 @@ impl Connection {
 
     /// Takes what other threads have left; false when the connection is to end.
     fn collect(&mut self) -> bool {
-        let Some(delayed) = self.outbox.collect(self.output.bytes()) else {
+        let Some((delayed, end)) = self.outbox.collect(self.output.bytes()) else {
             return false;
         };
         if let Phase::Transmission(transmission) = &mut self.phase {
             for parked in delayed {
                 transmission.timers().request(parked);
             }
+            transmission.end(end);
         }
         true
     }
@@ -199,10 +203,10 @@ impl Connection {
         self.phase = Phase::Closing;
     }
 
-    fn forget_held(&mut self) {
-        if let Phase::Transmission(transmission) = &mut self.phase {
-            let disk = transmission.disk().clone();
-            disk.forget(&self.outbox, transmission.timers().requests());
+    fn forget_held(&self) {
+        if let Phase::Transmission(transmission) = &self.phase {
+            let disk = transmission.disk();
+            disk.forget(&self.outbox);
         }
     }
 
@@ -236,14 +240,14 @@ impl Connection {
         events.set(PollFlags::IN, want_input);
         events.set(PollFlags::OUT, self.output.pending() > 0 || self.socket.wants_write());
         let here = want_input && self.socket.has_input();
-        let (asked, limit) = self.limit(here);
+        let room = self.output.pending() < OUTPUT_MAX;
+        let (asked, limit) = self.limit(here, room);
         let mut fds = [PollFd::new(&self.socket, events), PollFd::new(self.outbox.bell(), PollFlags::IN)];
-        let found = loop {
-            match poll(&mut fds, limit.as_ref()) {
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-                Ok(found) => break found,
-            }
+        let found = match poll(&mut fds, limit.as_ref()) {
+            // What is due may have become so meanwhile.
+            Err(Errno::INTR) => return Ok(Ready { input: false, bell: false }),
+            Err(error) => return Err(error.into()),
+            Ok(found) => found,
         };
         let [socket, bell] = fds.map(|fd| fd.revents());
         if let (Phase::Transmission(transmission), Some(asked), 0) = (&mut self.phase, asked, found) {
@@ -255,7 +259,7 @@ impl Connection {
     }
 
     /// How long poll(2) may wait, and until when that is by the clock of the disk.
-    fn limit(&mut self, here: bool) -> (Option<Nanos>, Option<Timespec>) {
+    fn limit(&mut self, here: bool, room: bool) -> (Option<Nanos>, Option<Timespec>) {
         const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
         if here {
             return (None, Some(AT_ONCE));
@@ -263,7 +267,8 @@ impl Connection {
         let Phase::Transmission(transmission) = &mut self.phase else {
             return (None, None);
         };
-        if transmission.timers().is_empty() {
+        // What is due has to wait until there is room for its reply.
+        if transmission.timers().is_empty() || !room {
             return (None, None);
         }
         let now = transmission.disk().now();

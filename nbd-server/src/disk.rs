@@ -14,7 +14,7 @@ mod stats;
 mod status;
 mod submit;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex};
 
 use brim_device::control::{Pool, Stats};
@@ -23,6 +23,7 @@ use brim_device::{Bytes, Images, SizeError, Store};
 use nbd_wire::Answer;
 
 use crate::lock;
+use crate::outbox::Outbox;
 use crate::payload::Payload;
 use clock::Clock;
 pub(crate) use execute::{PAYLOAD_MAX, Refusal};
@@ -58,8 +59,8 @@ struct State {
     arrivals: u64,
     /// In order of arrival.
     held: Vec<HeldRequest>,
-    /// By arrival: requests that wait for their time. Their connections have them.
-    delayed: BTreeSet<u64>,
+    /// By arrival: requests that wait for their time, and the connections that have them or are about to.
+    delayed: BTreeMap<u64, Arc<Outbox>>,
     /// With a write cache: how much was changed since the last flush.
     unflushed: Bytes,
     pool: Option<Pool>,
@@ -173,7 +174,7 @@ impl Disk {
             stats: Stats::default(),
             arrivals: 0,
             held: Vec::new(),
-            delayed: BTreeSet::new(),
+            delayed: BTreeMap::new(),
             unflushed: Bytes::ZERO,
             pool: None,
             snapshots: BTreeMap::new(),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use rustix::event::EventfdFlags;
 
-use crate::disk::Parked;
+use crate::disk::{End, Parked};
 use crate::lock;
 use crate::socket::Socket;
 
@@ -40,6 +40,7 @@ impl AsFd for Bell {
 struct Letters {
     replies: Vec<u8>,
     delayed: Vec<Parked>,
+    end: Option<End>,
     stop: bool,
 }
 
@@ -56,9 +57,12 @@ impl Outbox {
         Ok(Self { letters: Mutex::default(), bell: Bell::new()?, socket })
     }
 
-    /// Leaves whole replies, encoded. A connection listens for this while requests of its own are held.
-    pub(crate) fn post(&self, replies: &[u8]) {
-        lock(&self.letters).replies.extend_from_slice(replies);
+    /// Leaves whole replies, encoded, and whether the connection ends after them. A connection listens for this while requests of its own are held.
+    pub(crate) fn post(&self, replies: &[u8], end: Option<End>) {
+        let mut letters = lock(&self.letters);
+        letters.replies.extend_from_slice(replies);
+        letters.end = letters.end.or(end);
+        drop(letters);
         self.bell.ring();
     }
 
@@ -76,14 +80,14 @@ impl Outbox {
         self.socket.shutdown();
     }
 
-    /// Moves the replies to `output`, and answers with the requests that are to be done later; `None` when the connection is to
-    /// end.
-    pub(crate) fn collect(&self, output: &mut Vec<u8>) -> Option<Vec<Parked>> {
+    /// Moves the replies to `output`, and answers with the requests that are to be done later, and how the connection ends if a
+    /// row of the fault table has ended it; `None` when it is to stop.
+    pub(crate) fn collect(&self, output: &mut Vec<u8>) -> Option<(Vec<Parked>, Option<End>)> {
         self.bell.quiet();
         let mut letters = lock(&self.letters);
         output.append(&mut letters.replies);
         let delayed = std::mem::take(&mut letters.delayed);
-        (!letters.stop).then_some(delayed)
+        (!letters.stop).then_some((delayed, letters.end))
     }
 
     pub(crate) fn bell(&self) -> &Bell {

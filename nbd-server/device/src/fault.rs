@@ -1,7 +1,7 @@
 //! Faults as rows of one table. The table decides about each request; it never waits and reads no clock.
 //!
-//! A row says which requests it is about ([`When`]) and what it does with them ([`Then`]). What only takes time (delays,
-//! limits, seeks) adds up; of all else the first row that fires settles the request.
+//! A row says which requests it is about ([`When`]) and what it does with them ([`Then`]). Delays add up,
+//! behind the latest turn that a limit or a seek gives; of all else the first row that fires settles the request.
 
 mod decision;
 mod entry;

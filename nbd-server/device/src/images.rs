@@ -158,7 +158,10 @@ impl Images {
                 continue;
             }
             let count = match survival.of(&mut dice) {
-                Fate::Lost => &mut cut.lost,
+                Fate::Lost => {
+                    cut.lost += 1;
+                    continue;
+                }
                 Fate::Kept => {
                     old = new;
                     &mut cut.kept
@@ -177,10 +180,9 @@ impl Images {
         cut
     }
 
-    /// Flips a bit of what is on the disk, by its number from the first bit of the first byte: in both images, and neither
-    /// durable nor dirty changes by it. Nothing happens past the end.
-    pub fn flip(&mut self, bit: u64) {
-        let (offset, mask) = (Bytes(bit / 8), 1u8 << (bit % 8));
+    /// Flips bits of a byte on the disk, those that `mask` has: in both images, and neither durable nor dirty changes by it.
+    /// Nothing happens past the end.
+    pub fn flip(&mut self, offset: Bytes, mask: u8) {
         let block = Bytes(offset.0 - offset.0 % BLOCK.0);
         let clean = offset < self.cached.size() && self.is_clean(block, Bytes(1));
         flip(&mut self.cached, offset, mask);

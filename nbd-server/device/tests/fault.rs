@@ -393,9 +393,7 @@ fn outcomes_stay_within_the_request_and_the_disk() {
     }
     assert_eq!(kept.into_iter().collect::<Vec<_>>(), (0..8).map(|sector| sector * 512).collect::<Vec<_>>());
     let mut table = one(When::default(), Then::Misdirect { by: Bytes(1 << 20) });
-    for (offset, to) in
-        [(0, 1 << 20), (SIZE.0 - 4096, (1 << 20) - 4096), (SIZE.0 - (1 << 20) - 2048, SIZE.0 - 4096)]
-    {
+    for (offset, to) in [(0, 1 << 20), (SIZE.0 - 4096, (1 << 20) - 4096), (SIZE.0 - (1 << 20) - 2048, 0)] {
         let outcome = table.decide(at(0), &write_to(offset, 4096)).outcome;
         assert!(
             matches!(outcome, Some((_, Outcome::Misdirect { to: Bytes(at) })) if at == to),
@@ -450,6 +448,11 @@ fn what_makes_no_sense_is_refused() {
             Then::Misdirect { by: Bytes(1000) },
             "fault \"row\" cannot misdirect: it is not done in whole sectors",
         ),
+        (
+            any(),
+            Then::Flip(Flip { bits: 65537, at_rest: false }),
+            "fault \"row\" cannot flip: it flips more than 65536 bits",
+        ),
         (any(), Then::Flip(Flip { bits: 0, at_rest: false }), "fault \"row\" cannot flip: it flips no bit"),
         (
             any(),
@@ -470,6 +473,44 @@ fn what_makes_no_sense_is_refused() {
         let error = FaultTable::new().add(with("row", when, then)).unwrap_err();
         assert_eq!(error.to_string(), message);
     }
+}
+
+/// Where it would go to its own place, nothing is done to it and nothing fires.
+#[test]
+fn a_request_is_not_led_to_its_own_place() {
+    for (by, request) in [
+        (SIZE.0, write_to(4096, 512)),
+        (4096, Request::new(Op::Write, Bytes(0), SIZE)),
+        (4096, write_to(0, SIZE.0 - 512)),
+    ] {
+        let mut table = one(When::default(), Then::Misdirect { by: Bytes(by) });
+        assert!(table.decide(at(0), &request).is_pass(), "{request:?}");
+        assert_eq!((table.entries()[0].matches, table.entries()[0].firings), (1, 0));
+    }
+}
+
+/// A row about two places at once is about what touches both, whichever other rows there are.
+#[test]
+fn other_rows_do_not_change_what_a_row_is_about() {
+    let both = || When { range: Some(range(0, 4096)), region: Some("far".to_owned()), ..When::default() };
+    for others in 0..2 {
+        let mut table = FaultTable::new();
+        table.set_region("far", vec![range(8192, 4096)]);
+        table.add(with("both", both(), Then::HOLD)).unwrap();
+        for _ in 0..others {
+            let near = When { range: Some(range(0, 512)), ..When::default() };
+            table.add(with("near", near, Then::Error(ErrorName::Eio))).unwrap();
+        }
+        assert_eq!(holder(&mut table, &write_to(0, 12288)).as_deref(), Some("both"));
+        assert_eq!(table.entries()[0].matches, 1);
+    }
+}
+
+#[test]
+fn the_longest_seek_is_not_a_short_one() {
+    let seek = Seek { min: Nanos(u64::MAX), max: Nanos(u64::MAX), rpm: 1, bytes_per_second: 1 };
+    let mut table = one(When::default(), Then::Seek(seek));
+    assert_eq!(table.decide(at(5), &write_to(4096, 512)).due, Some(Nanos(u64::MAX)));
 }
 
 /// The same seed and the same requests make the same decisions, in every release: the number below changes only when what a

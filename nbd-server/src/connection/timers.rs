@@ -118,12 +118,4 @@ impl Timers {
     pub(super) fn is_near(&self, now: Nanos) -> bool {
         self.next().is_some_and(|next| next > now && next.0 - now.0 <= self.near.0)
     }
-
-    /// The numbers of the requests that wait here.
-    pub(super) fn requests(&self) -> impl Iterator<Item = u64> {
-        self.heap.iter().filter_map(|Reverse(timer)| match &timer.due {
-            Due::Request(parked) => Some(parked.arrival()),
-            Due::Watch(_) => None,
-        })
-    }
 }

@@ -95,7 +95,7 @@ impl Transmission {
     /// Does what is due, and tells whether anything was.
     pub(crate) fn run_due(&mut self, outbox: &Arc<Outbox>, output: &mut Output) -> bool {
         let mut any = false;
-        while !self.timers.is_empty() && self.end.is_none() {
+        while !self.timers.is_empty() && self.end.is_none() && output.pending() < OUTPUT_MAX {
             let Some((at, due)) = self.timers.due(self.export.disk.now()) else {
                 break;
             };
@@ -104,8 +104,11 @@ impl Transmission {
                 Due::Watch(arrival) => self.export.disk.overdue(arrival),
                 Due::Request(parked) => {
                     let submitted = self.export.disk.resume(&parked, outbox, output);
+                    // What waits for space now is answered when there is some.
+                    if !matches!(submitted, Submitted::Held(_)) {
+                        self.answered.push((parked.delayed_by(), at));
+                    }
                     self.submitted(submitted);
-                    self.answered.push((parked.delayed_by(), at));
                 }
             }
         }
@@ -122,6 +125,11 @@ impl Transmission {
             *at = Nanos(now.0.saturating_sub(at.0));
         }
         self.export.disk.were_late(&mut self.answered);
+    }
+
+    /// A row of the fault table ends the connection by a request that another thread let go.
+    pub(super) fn end(&mut self, end: Option<End>) {
+        self.end = self.end.or(end);
     }
 
     /// How the connection ends, if a row of the fault table has ended it.

@@ -1,8 +1,11 @@
 //! What a disk holds, what a power cut would leave of it, and its size.
 
+use std::sync::MutexGuard;
+
 use brim_device::{Bytes, Cut, Images, SizeError, Store, Survival};
 
-use super::{Disk, DiskOptions, later};
+use super::gates::deliver;
+use super::{Disk, DiskOptions, State, later};
 use crate::lock;
 
 impl Disk {
@@ -44,6 +47,7 @@ impl Disk {
         let before = state.images.cached().fork();
         let lost = state.images.power_cut();
         state.log_difference(&before);
+        self.changed(state);
         lost
     }
 
@@ -55,7 +59,15 @@ impl Disk {
         let before = state.images.cached().fork();
         let cut = state.images.power_cut_partly(survival, seed);
         state.log_difference(&before);
+        self.changed(state);
         cut
+    }
+
+    /// The content is another one, which may have space for what waits for it.
+    fn changed(&self, mut state: MutexGuard<'_, State>) {
+        let released = state.wake_waiting(self.shared.clock);
+        drop(state);
+        let _count = deliver(released);
     }
 
     /// Keeps the content of this moment under a name, in constant time; with a write cache, also what of it is durable. What
@@ -78,7 +90,7 @@ impl Disk {
         };
         let before = std::mem::replace(&mut state.images, images);
         state.log_difference(before.cached());
-        drop(state);
+        self.changed(state);
         later::let_go(Some(before));
         true
     }
@@ -125,6 +137,7 @@ impl Disk {
         let before = state.images.cached().fork();
         state.images.resize(size)?;
         state.log_difference(&before);
+        self.changed(state);
         Ok(())
     }
 

@@ -115,6 +115,24 @@ pub(super) fn fault_error(incoming: &Incoming<'_>, error: ErrorName, why: &'stat
     Refusal::new(error, why).put(incoming.how.answer, output.bytes());
 }
 
+/// What a request changes that is done, or done in another way because a row says so: as a request of its own. `None` where
+/// that is nothing.
+pub(super) fn done_as<'a>(incoming: &Incoming<'a>, outcome: Option<Outcome>) -> Option<Incoming<'a>> {
+    let Request { op, offset, len, .. } = incoming.request;
+    let request = match outcome {
+        None | Some(Outcome::Disconnect) => incoming.request,
+        Some(Outcome::Torn { keep }) => Request { len: keep.min(len), ..incoming.request },
+        Some(Outcome::Misdirect { to }) => Request { offset: to, ..incoming.request },
+        Some(Outcome::Flip { .. }) if op == Op::Write => incoming.request,
+        // What has rotted was changed, whoever has read it.
+        Some(Outcome::Flip { flip, .. }) if flip.at_rest => {
+            Request { op: Op::Write, offset, ..incoming.request }
+        }
+        Some(_) => return None,
+    };
+    (request.op != Op::Read).then_some(Incoming { request, ..*incoming })
+}
+
 /// Does what a row of the fault table wants instead of what a request asks for, and appends the reply.
 pub(super) fn instead(images: &mut Images, incoming: &Incoming<'_>, outcome: Outcome, output: &mut Output) {
     let Request { op, offset, len, .. } = incoming.request;
@@ -129,32 +147,30 @@ pub(super) fn instead(images: &mut Images, incoming: &Incoming<'_>, outcome: Out
             let data = incoming.data.prefix(keep);
             run(images, &Incoming { data, ..elsewhere(offset, keep.min(len)) }, output);
         }
-        Outcome::Misdirect { to } => misdirect(images, &elsewhere(to, len), output),
+        Outcome::Misdirect { to } => {
+            // Pages of a payload lie as its own place on the disk has them, so that elsewhere they are bytes.
+            let data = incoming.data.to_vec();
+            run(images, &Incoming { data: Data::Bytes(&data), ..elsewhere(to, len) }, output);
+        }
         Outcome::Flip { flip, seed } => {
             let bits = Outcome::flipped(flip, seed, len);
+            let place = |bit: u64| (Bytes(offset.0.saturating_add(bit / 8)), 1 << (bit % 8));
             if op == Op::Write {
                 let mut data = incoming.data.to_vec();
                 bits.for_each(|bit| flip_in(&mut data, bit));
                 run(images, &Incoming { data: Data::Bytes(&data), ..*incoming }, output);
             } else if flip.at_rest {
-                bits.for_each(|bit| images.flip(offset.0 * 8 + bit));
+                bits.map(place).for_each(|(byte, mask)| images.flip(byte, mask));
                 run(images, incoming, output);
             } else {
                 let mut shown = Images::write_through(images.cached().fork());
-                bits.for_each(|bit| shown.flip(offset.0 * 8 + bit));
+                bits.map(place).for_each(|(byte, mask)| shown.flip(byte, mask));
                 run(&mut shown, incoming, output);
             }
         }
         // These are not left to be done instead: requests that are held or end their connection never come here.
         _ => run(images, incoming, output),
     }
-}
-
-/// Runs a request whose range is another one than it asked for.
-fn misdirect(images: &mut Images, incoming: &Incoming<'_>, output: &mut Output) {
-    // Pages of a payload lie as its own place on the disk has them, so that elsewhere they are bytes.
-    let data = incoming.data.to_vec();
-    run(images, &Incoming { data: Data::Bytes(&data), ..*incoming }, output);
 }
 
 fn flip_in(data: &mut [u8], bit: u64) {
@@ -211,5 +227,8 @@ fn read(store: &Store, incoming: &Incoming<'_>, output: &mut Output) {
 fn shrunk(incoming: &Incoming<'_>, size: Bytes) -> Refusal {
     let Request { op, offset, len, .. } = incoming.request;
     let error = if matches!(op, Op::Write | Op::Zeroes) { ErrorCode::Enospc } else { ErrorCode::Einval };
-    Refusal::past_end(error, offset, len, size)
+    let refusal = Refusal::past_end(error, offset, len, size);
+    // Of one that went elsewhere, no byte that was asked for is to blame.
+    let at = refusal.at.filter(|_| offset.0 == incoming.how.answer.offset);
+    Refusal { at, ..refusal }
 }

@@ -6,6 +6,7 @@ use brim_device::{ByteRange, Nanos};
 
 use super::Disk;
 use super::gates::deliver;
+use super::held::Gate;
 use crate::lock;
 
 impl Disk {
@@ -24,8 +25,10 @@ impl Disk {
         let _released = self.open_gate(name);
         let mut state = lock(&self.shared.state);
         // Between the two it may have been closed again, by somebody else.
-        let (entry, released) =
-            (state.faults.remove(name), state.release(self.shared.clock, |held| held.gate == name, None));
+        let (entry, released) = (
+            state.faults.remove(name),
+            state.release(self.shared.clock, |held| held.gate == Gate::Row(name.to_owned()), None),
+        );
         drop(state);
         let _count = deliver(released);
         entry.as_ref().map(Fault::from)

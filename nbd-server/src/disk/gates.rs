@@ -8,7 +8,7 @@ use brim_device::control::{Held, Release, Which};
 use brim_device::fault::{ErrorName, Outcome};
 
 use super::clock::Clock;
-use super::submit::Performed;
+use super::submit::{End, Performed};
 use super::{Disk, HeldRequest, Parked, State, later};
 use crate::lock;
 use crate::outbox::Outbox;
@@ -27,7 +27,7 @@ impl Disk {
     /// over first.
     #[must_use]
     pub fn wait_held(&self, name: &str, count: usize, limit: Duration) -> usize {
-        let waiting = |state: &State| state.held.iter().filter(|held| held.gate == name).count();
+        let waiting = |state: &State| state.held.iter().filter(|held| held.gate.name() == name).count();
         let result = self
             .shared
             .holding
@@ -43,7 +43,7 @@ impl Disk {
     pub fn open_gate(&self, name: &str) -> usize {
         let mut state = lock(&self.shared.state);
         state.faults.open(name);
-        let released = state.release(self.shared.clock, |held| held.gate == name, None);
+        let released = state.release(self.shared.clock, |held| held.gate.name() == name, None);
         drop(state);
         deliver(released)
     }
@@ -71,11 +71,11 @@ impl Disk {
         let mut state = lock(&self.shared.state);
         let clock = self.shared.clock;
         let released = match &release.which {
-            Which::All => state.release(clock, |held| held.gate == name, release.error),
+            Which::All => state.release(clock, |held| held.gate.name() == name, release.error),
             Which::First(count) => {
                 let mut left = *count;
                 let take = |held: &HeldRequest| {
-                    let taken = held.gate == name && left > 0;
+                    let taken = held.gate.name() == name && left > 0;
                     left -= usize::from(taken);
                     taken
                 };
@@ -85,7 +85,7 @@ impl Disk {
                 let one = |id: &u64| {
                     state.release(
                         clock,
-                        |held| held.gate == name && held.parked.arrival == *id,
+                        |held| held.gate.name() == name && held.parked.arrival == *id,
                         release.error,
                     )
                 };
@@ -102,9 +102,9 @@ impl Disk {
         let Some(held) = state.held.iter().find(|held| held.parked.arrival == arrival) else {
             return;
         };
-        let name = held.gate.clone();
+        let name = held.gate.name().to_owned();
         state.faults.open_overdue(&name);
-        let released = state.release(self.shared.clock, |held| held.gate == name, None);
+        let released = state.release(self.shared.clock, |held| held.gate.name() == name, None);
         drop(state);
         let _count = deliver(released);
     }
@@ -114,11 +114,24 @@ impl Disk {
 pub(super) struct Released {
     owner: Arc<Outbox>,
     what: What,
+    /// Nobody has asked for it by name: there was space for it.
+    woken: bool,
+}
+
+impl Released {
+    pub(super) fn woken(self) -> Self {
+        Self { woken: true, ..self }
+    }
+
+    /// Whether it waits at a gate still.
+    pub(super) const fn waits_on(&self) -> bool {
+        matches!(self.what, What::HeldAgain)
+    }
 }
 
 enum What {
     /// It was executed and is to be answered.
-    Done { output: Output, freed: Option<Images> },
+    Done { output: Output, freed: Option<Images>, end: Option<End> },
     /// It waits for its time now.
     Delayed(Parked),
     /// Another gate has it.
@@ -127,11 +140,11 @@ enum What {
 
 /// Hands the replies to their connections, after the lock is given back: they may be long.
 pub(super) fn deliver(released: Vec<Released>) -> usize {
-    let count = released.iter().filter(|released| !matches!(released.what, What::HeldAgain)).count();
-    for Released { owner, what } in released {
+    let count = released.iter().filter(|released| !released.woken && !released.waits_on()).count();
+    for Released { owner, what, .. } in released {
         match what {
-            What::Done { mut output, freed } => {
-                owner.post(&output.take());
+            What::Done { mut output, freed, end } => {
+                owner.post(&output.take(), end);
                 later::let_go(freed);
             }
             What::Delayed(parked) => owner.delay(parked),
@@ -150,23 +163,28 @@ impl State {
         error: Option<ErrorName>,
     ) -> Vec<Released> {
         let picked: Vec<HeldRequest> = self.held.extract_if(.., |held| which(held)).collect();
-        picked.into_iter().map(|held| self.let_go(clock, held, error)).collect()
+        let mut released: Vec<Released> =
+            picked.into_iter().map(|held| self.let_go(clock, held, error)).collect();
+        // What these have freed may be what others wait for.
+        released.extend(self.wake_waiting(clock));
+        released
     }
 
-    fn let_go(&mut self, clock: Clock, held: HeldRequest, error: Option<ErrorName>) -> Released {
-        let HeldRequest { owner, mut parked, .. } = held;
+    pub(super) fn let_go(&mut self, clock: Clock, held: HeldRequest, error: Option<ErrorName>) -> Released {
+        let HeldRequest { owner, mut parked, since, .. } = held;
         if let Some(error) = error {
             parked.outcome = Some(Outcome::Error(error));
         }
         if parked.due() > clock.now() {
-            self.delayed.insert(parked.arrival);
-            return Released { owner, what: What::Delayed(parked) };
+            self.delayed.insert(parked.arrival, Arc::clone(&owner));
+            return Released { owner, what: What::Delayed(parked), woken: false };
         }
         let mut output = Output::default();
-        let what = match self.perform(clock, &parked.incoming(), parked.outcome, &owner, &mut output) {
+        let was = Some((parked.arrival, since));
+        let what = match self.perform(clock, &parked.incoming(), was, parked.outcome, &owner, &mut output) {
             Performed::Held => What::HeldAgain,
-            Performed::Done { freed, .. } => What::Done { output, freed },
+            Performed::Done { freed, end } => What::Done { output, freed, end },
         };
-        Released { owner, what }
+        Released { owner, what, woken: false }
     }
 }

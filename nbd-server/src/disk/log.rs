@@ -3,7 +3,7 @@
 use std::io;
 use std::ops::ControlFlow;
 
-use brim_device::fault::{Op, Outcome, Request};
+use brim_device::fault::{Op, Request};
 use brim_device::log::{Flags, Mark, Position, Record, ReplayError, WriteLog};
 use brim_device::{AccessError, Bytes, Store};
 
@@ -104,21 +104,13 @@ impl State {
         self.log = Some(Log { base, entries: WriteLog::new(), file, failed: None });
     }
 
-    /// Logs what a request has changed that was done, or done in another way.
-    pub(super) fn log_done(&mut self, incoming: &Incoming<'_>, outcome: Option<Outcome>) {
+    /// Logs what has changed, as [`super::execute::done_as`] has it.
+    pub(super) fn log_done(&mut self, done: &Incoming<'_>) {
         let Some(log) = &mut self.log else {
             return;
         };
-        let Request { op, offset, len, .. } = incoming.request;
-        let (op, offset, len) = match outcome {
-            None | Some(Outcome::Disconnect) => (op, offset, len),
-            Some(Outcome::Torn { keep }) => (op, offset, keep.min(len)),
-            Some(Outcome::Misdirect { to }) => (op, to, len),
-            // What has rotted was changed, whoever has read it.
-            Some(Outcome::Flip { flip, .. }) if op == Op::Write || flip.at_rest => (Op::Write, offset, len),
-            Some(_) => return,
-        };
-        let flags = Flags { fua: incoming.how.fua, ..Flags::NONE };
+        let Request { op, offset, len, .. } = done.request;
+        let flags = Flags { fua: done.how.fua, ..Flags::NONE };
         let store = self.images.cached();
         let records = match op {
             Op::Read => return,
@@ -142,12 +134,33 @@ impl State {
         for record in differences(after, before, common).into_iter().flatten() {
             log.push(record);
         }
+        if after.size() > common {
+            for record in tail(after, common).into_iter().flatten() {
+                log.push(record);
+            }
+        }
         if before.size() > common {
             // The log knows no sizes: what is cut off is discarded.
             let cut = Record::discarded(before, common, Bytes(before.size().0 - common.0), Flags::NONE);
             cut.into_iter().flatten().for_each(|record| log.push(record));
         }
     }
+}
+
+/// What is allocated from `start` on, which no log knows of.
+fn tail(after: &Store, start: Bytes) -> Result<Vec<Record>, AccessError> {
+    let (mut at, mut records) = (start, Ok(Vec::new()));
+    after.extents(start, Bytes(after.size().0 - start.0), |allocated, len| {
+        if allocated && let Ok(all) = &mut records {
+            match Record::written(after, at, len, Flags::NONE) {
+                Ok(more) => all.extend(more),
+                Err(error) => records = Err(error),
+            }
+        }
+        at = Bytes(at.0 + len.0);
+        ControlFlow::Continue(())
+    })?;
+    records
 }
 
 fn differences(after: &Store, before: &Store, common: Bytes) -> Result<Vec<Record>, AccessError> {

@@ -62,11 +62,6 @@ impl Parked {
         Incoming { request: self.request, data: self.data.lend(), how: self.how }
     }
 
-    /// Its number among all that were parked on its disk.
-    pub(crate) const fn arrival(&self) -> u64 {
-        self.arrival
-    }
-
     /// The rows that made it wait.
     pub(crate) fn delayed_by(self) -> Vec<RowId> {
         self.delayed_by

@@ -7,7 +7,8 @@ use brim_device::fault::{ErrorName, Op, Request};
 use brim_device::{BLOCK, Bytes, Images};
 
 use super::clock::Clock;
-use super::gates::deliver;
+use super::gates::{Released, deliver};
+use super::held::Gate;
 use super::{Disk, Incoming, State};
 use crate::lock;
 
@@ -44,15 +45,25 @@ impl State {
         (more > Bytes::ZERO && after.is_none_or(|after| after > pool.limit)).then_some(pool.when_full)
     }
 
+    /// As [`State::release_for_space`], after anything that may have made space.
+    pub(super) fn wake_waiting(&mut self, clock: Clock) -> Vec<Released> {
+        if self.pool.is_none() {
+            return Vec::new();
+        }
+        self.release_for_space(clock).into_iter().map(Released::woken).collect()
+    }
+
     /// Does what waits for space, in order of arrival and up to the first for which there is none.
-    pub(super) fn release_for_space(&mut self, clock: Clock) -> Vec<super::gates::Released> {
+    pub(super) fn release_for_space(&mut self, clock: Clock) -> Vec<Released> {
         let mut released = Vec::new();
-        while let Some(first) = self.held.iter().find(|held| held.gate == GATE) {
-            if self.lacks_space(&first.parked.incoming()) == Some(WhenFull::Hold) {
+        while let Some(at) = self.held.iter().position(|held| held.gate == Gate::Pool) {
+            let first = self.held.remove(at);
+            let next = self.let_go(clock, first, None);
+            let waits_on = next.waits_on();
+            released.push(next);
+            if waits_on {
                 break;
             }
-            let arrival = first.parked.arrival;
-            released.extend(self.release(clock, |held| held.parked.arrival == arrival, None));
         }
         released
     }

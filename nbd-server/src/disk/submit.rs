@@ -7,8 +7,9 @@ use brim_device::fault::{Decision, Moment, Op, Outcome, Request};
 use brim_device::{Bytes, Images, Nanos};
 
 use super::clock::Clock;
-use super::gates::deliver;
-use super::{Disk, HeldRequest, Incoming, Parked, State, execute, later, pool};
+use super::gates::{Released, deliver};
+use super::held::Gate;
+use super::{Disk, HeldRequest, Incoming, Parked, State, execute, later};
 use crate::lock;
 use crate::outbox::Outbox;
 use crate::output::Output;
@@ -87,19 +88,23 @@ impl Disk {
             later::let_go(freed);
             return Submitted::Done;
         }
-        let performed = state.perform(self.shared.clock, incoming, outcome, owner, output);
+        let performed = state.perform(self.shared.clock, incoming, None, outcome, owner, output);
+        let released = state.wake_waiting(self.shared.clock);
         drop(state);
-        self.after(performed)
+        self.after(performed, released)
     }
 
     /// Does a delayed request whose time has come.
     pub(crate) fn resume(&self, parked: &Parked, owner: &Arc<Outbox>, output: &mut Output) -> Submitted {
         let mut state = lock(&self.shared.state);
         state.delayed.remove(&parked.arrival);
-        let performed = state.perform(self.shared.clock, &parked.incoming(), parked.outcome, owner, output);
+        let clock = self.shared.clock;
+        let was = Some((parked.arrival, clock.now()));
+        let performed = state.perform(clock, &parked.incoming(), was, parked.outcome, owner, output);
+        let released = state.wake_waiting(clock);
         drop(state);
         self.shared.settled.notify_all();
-        self.after(performed)
+        self.after(performed, released)
     }
 
     /// Waits until every request that had arrived before this call is done or held, but for such as are being received; false
@@ -117,7 +122,8 @@ impl Disk {
     /// As [`Disk::settle`], for the requests before such a mark.
     pub(crate) fn settle_before(&self, mark: u64, limit: std::time::Duration) -> bool {
         let state = lock(&self.shared.state);
-        let waits = |state: &mut State| state.delayed.first().is_some_and(|first| *first < mark);
+        let waits =
+            |state: &mut State| state.delayed.first_key_value().is_some_and(|(first, _)| *first < mark);
         let result = self.shared.settled.wait_timeout_while(state, limit, waits);
         let (_state, timeout) = result.unwrap_or_else(std::sync::PoisonError::into_inner);
         !timeout.timed_out()
@@ -134,30 +140,24 @@ impl Disk {
         lock(&self.shared.state).images.cached().prefetch(offsets);
     }
 
-    /// Forgets what a connection that has ended still waits for: what gates hold, and `delayed`.
-    pub(crate) fn forget(&self, owner: &Arc<Outbox>, delayed: impl Iterator<Item = u64>) {
+    /// Forgets what a connection that has ended still waits for, also what is on its way to it.
+    pub(crate) fn forget(&self, owner: &Arc<Outbox>) {
         let mut gone = Vec::new();
         let mut state = lock(&self.shared.state);
         gone.extend(state.held.extract_if(.., |held| Arc::ptr_eq(&held.owner, owner)));
-        for arrival in delayed {
-            state.delayed.remove(&arrival);
-        }
+        state.delayed.retain(|_, other| !Arc::ptr_eq(other, owner));
         drop(state);
         self.shared.settled.notify_all();
     }
 
-    fn after(&self, performed: Performed) -> Submitted {
+    fn after(&self, performed: Performed, released: Vec<Released>) -> Submitted {
+        let _count = deliver(released);
         match performed {
             Performed::Held => {
                 self.shared.holding.notify_all();
                 Submitted::Held(None)
             }
             Performed::Done { freed, end } => {
-                // What it freed may be what others wait for.
-                if freed.is_some() && lock(&self.shared.state).pool.is_some() {
-                    let released = lock(&self.shared.state).release_for_space(self.shared.clock);
-                    let _count = deliver(released);
-                }
                 later::let_go(freed);
                 end.map_or(Submitted::Done, Submitted::Ends)
             }
@@ -177,11 +177,11 @@ impl Disk {
         parked.delayed_by = decision.delayed_by;
         let Some((row, Outcome::Hold { limit })) = decision.outcome else {
             parked.outcome = decision.outcome.map(|(_, outcome)| outcome);
-            state.delayed.insert(parked.arrival);
+            state.delayed.insert(parked.arrival, Arc::clone(owner));
             return Submitted::Delayed(parked);
         };
         let gate = state.faults.entries().iter().find(|entry| entry.id() == row);
-        let gate = gate.map(|entry| entry.row.name.clone()).unwrap_or_default();
+        let gate = Gate::Row(gate.map(|entry| entry.row.name.clone()).unwrap_or_default());
         let (arrival, since) = (parked.arrival, self.now());
         state.held.push(HeldRequest { gate, owner: Arc::clone(owner), parked, since });
         Submitted::Held(limit.and_then(|limit| Some(Watch { arrival, until: since.checked_add(limit)? })))
@@ -195,54 +195,67 @@ impl State {
         Parked::new(arrival, incoming)
     }
 
-    /// Does a request whose time has come, or what a row has it do instead.
+    /// Does a request whose time has come, or what a row has it do instead. Of one that was put aside before, `was` is its
+    /// number and since when.
     pub(super) fn perform(
         &mut self,
         clock: Clock,
         incoming: &Incoming<'_>,
+        was: Option<(u64, Nanos)>,
         outcome: Option<Outcome>,
         owner: &Arc<Outbox>,
         output: &mut Output,
     ) -> Performed {
-        let mut freed = None;
-        let mut end = None;
-        match outcome {
-            None | Some(Outcome::Disconnect) => {
-                end = outcome.map(|_| End::Soft);
-                match self.lacks_space(incoming) {
-                    None => {
-                        freed = self.execute(incoming, output);
-                        self.log_done(incoming, None);
-                    }
-                    Some(WhenFull::Error) => {
-                        let why = "the pool behind the disk has no space left";
-                        execute::fault_error(incoming, Self::FULL, why, output);
-                    }
-                    Some(WhenFull::Hold) => {
-                        let parked = self.parked(incoming);
-                        let (gate, owner) = (pool::GATE.to_owned(), Arc::clone(owner));
-                        self.held.push(HeldRequest { gate, owner, parked, since: clock.now() });
-                        return Performed::Held;
-                    }
-                }
+        let end = match outcome {
+            Some(Outcome::Close) => return Performed::Done { freed: None, end: Some(End::Hard) },
+            Some(Outcome::Disconnect) => Some(End::Soft),
+            _ => None,
+        };
+        let done = execute::done_as(incoming, outcome);
+        match done.as_ref().and_then(|done| self.lacks_space(done)) {
+            None => {}
+            Some(WhenFull::Error) => {
+                let why = "the pool behind the disk has no space left";
+                execute::fault_error(incoming, Self::FULL, why, output);
+                return Performed::Done { freed: None, end };
             }
-            Some(Outcome::Close) => end = Some(End::Hard),
-            Some(outcome) => {
+            Some(WhenFull::Hold) => {
+                let (arrival, since) = was.unwrap_or_else(|| {
+                    self.arrivals += 1;
+                    (self.arrivals - 1, clock.now())
+                });
+                let mut parked = Parked::new(arrival, incoming);
+                parked.outcome = outcome;
+                let held = HeldRequest { gate: Gate::Pool, owner: Arc::clone(owner), parked, since };
+                let place = self.held.partition_point(|other| other.parked.arrival < arrival);
+                self.held.insert(place, held);
+                return Performed::Held;
+            }
+        }
+        let freed = match (outcome, &done) {
+            (None | Some(Outcome::Disconnect), _) => self.execute(incoming, output),
+            (Some(outcome), done) => {
+                let freed = done.as_ref().and_then(|done| self.before_it_frees(done));
                 execute::instead(&mut self.images, incoming, outcome, output);
-                self.log_done(incoming, Some(outcome));
+                freed
             }
+        };
+        if let Some(done) = &done {
+            self.log_done(done);
         }
         Performed::Done { freed, end }
     }
 
-    /// Executes a request and appends its reply. What that frees, if it may be much or somebody waits for it, is still there in
-    /// what this answers, for [`later::let_go`] once the lock is given back.
+    /// Executes a request and appends its reply. What that frees, if it may be much, is still there in what this answers, for
+    /// [`later::let_go`] once the lock is given back.
     fn execute(&mut self, incoming: &Incoming<'_>, output: &mut Output) -> Option<Images> {
-        let may_free = self.may_free(incoming);
-        let waited_for = self.pool.is_some() && may_free > Bytes::ZERO;
-        let freed = (may_free >= later::FELT || waited_for).then(|| self.images.fork());
+        let freed = self.before_it_frees(incoming);
         execute::run(&mut self.images, incoming, output);
         freed
+    }
+
+    fn before_it_frees(&mut self, incoming: &Incoming<'_>) -> Option<Images> {
+        (self.may_free(incoming) >= later::FELT).then(|| self.images.fork())
     }
 
     /// At most how much a request is going to free.

@@ -78,6 +78,11 @@ impl Entry {
         when.size.is_none_or(|sizes| sizes.contains(request.len)) && self.touches(range)
     }
 
+    /// Bytes of which every request that it is about touches some; absent when it is not about a place.
+    pub(super) fn reach(&self) -> Option<Vec<ByteRange>> {
+        self.row.when.range.map(|own| vec![own]).or_else(|| self.ranges.clone())
+    }
+
     /// The bytes that it is about; absent when it is not about a place.
     pub(super) fn places(&self) -> Option<Vec<ByteRange>> {
         match (&self.ranges, self.row.when.range) {
@@ -90,7 +95,7 @@ impl Entry {
 
     fn touches(&self, range: ByteRange) -> bool {
         self.row.when.range.is_none_or(|own| own.touches(range))
-            && self.ranges.as_ref().is_none_or(|ranges| ranges.iter().any(|own| own.touches(range)))
+            && self.ranges.as_ref().is_none_or(|ranges| touches(ranges, range))
     }
 
     /// Counts a match, and tells whether the row fires for it unless something settled the request before.
@@ -127,17 +132,18 @@ impl Entry {
 
     /// What the row does with a request that it fires for. Its dice are thrown here, whether or not another row has settled the
     /// request, so that no row moves another one's.
-    pub(super) fn effect(&mut self, moment: Moment, request: &Request) -> Effect {
+    pub(super) fn effect(&mut self, moment: Moment, request: &Request) -> Option<Effect> {
         let Moment { now, size } = moment;
         let dice = &mut self.dice;
-        Effect::Outcome(match &self.row.then {
-            Then::Delay(delay) => return Effect::Wait { turn: now, longer: delay.draw(dice) },
+        Some(Effect::Outcome(match &self.row.then {
+            Then::Delay(delay) => return Some(Effect::Wait { turn: now, longer: delay.draw(dice) }),
             Then::Limit(limit) => {
-                return Effect::Wait { turn: self.pace.admit(limit, now, request), longer: Nanos(0) };
+                let turn = self.pace.admit(limit, now, request);
+                return Some(Effect::Wait { turn, longer: Nanos(0) });
             }
             Then::Seek(seek) => {
                 let turn = self.head.serve(seek, now, size, request, dice);
-                return Effect::Wait { turn, longer: Nanos(0) };
+                return Some(Effect::Wait { turn, longer: Nanos(0) });
             }
             Then::Hold { limit } => Outcome::Hold { limit: *limit },
             Then::Error(error) => Outcome::Error(*error),
@@ -147,11 +153,11 @@ impl Entry {
                 let sectors = sectors.unwrap_or_else(|| scale(dice.next_u64(), u128::from(all)));
                 Outcome::Torn { keep: Bytes(sectors.saturating_mul(crate::SECTOR.0)).min(request.len) }
             }
-            Then::Misdirect { by } => Outcome::Misdirect { to: misdirected(request, *by, size) },
+            Then::Misdirect { by } => Outcome::Misdirect { to: misdirected(request, *by, size)? },
             Then::Flip(flip) => Outcome::Flip { flip: *flip, seed: dice.next_u64() },
             Then::Disconnect => Outcome::Disconnect,
             Then::Close => Outcome::Close,
-        })
+        }))
     }
 }
 
@@ -165,10 +171,17 @@ pub(super) enum Effect {
     Outcome(Outcome),
 }
 
-/// The first byte of where a request goes that is `by` off. Past the end it comes around, and it never crosses the end.
-fn misdirected(request: &Request, by: Bytes, size: Bytes) -> Bytes {
-    let last = size.0.saturating_sub(request.len.0);
-    let to = u128::from(request.offset.0) + u128::from(by.0);
-    let to = u64::try_from(to % u128::from(size.0.max(1))).unwrap_or(0);
-    Bytes(to.min(last))
+/// The first byte of where a request goes that is `by` off: past the end from the start again, and what would cross the end goes
+/// to the start. `None` where that is its own place.
+fn misdirected(request: &Request, by: Bytes, size: Bytes) -> Option<Bytes> {
+    let to = (u128::from(request.offset.0) + u128::from(by.0)) % u128::from(size.0.max(1));
+    let to = Bytes(u64::try_from(to).unwrap_or(0));
+    let crosses = to.checked_add(request.len).is_none_or(|end| end > size);
+    Some(if crosses { Bytes::ZERO } else { to }).filter(|to| *to != request.offset)
+}
+
+/// Whether a range touches one of some that are in order and apart.
+fn touches(ranges: &[ByteRange], range: ByteRange) -> bool {
+    let next = ranges.partition_point(|own| own.end() <= range.offset);
+    ranges.get(next).is_some_and(|own| own.touches(range))
 }

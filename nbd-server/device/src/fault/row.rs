@@ -290,6 +290,11 @@ pub struct Flip {
     pub at_rest: bool,
 }
 
+impl Flip {
+    /// The most that is flipped at once: it is done while nothing else is.
+    pub const BITS_MAX: u32 = 1 << 16;
+}
+
 /// The errors that NBD has (proto.md, "Error values").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -460,6 +465,7 @@ impl Row {
             Then::Limit(limit) => limit.check(),
             Then::Seek(seek) => seek.check(),
             Then::Flip(Flip { bits: 0, .. }) => Err("it flips no bit"),
+            Then::Flip(Flip { bits, .. }) if *bits > Flip::BITS_MAX => Err("it flips more than 65536 bits"),
             Then::Misdirect { by } if *by == Bytes::ZERO => Err("it is done where it was to be done"),
             Then::Misdirect { by } if !by.is_multiple_of(crate::SECTOR) => {
                 Err("it is not done in whole sectors")

@@ -60,7 +60,8 @@ impl Head {
             let spread = Nanos(seek.max.0.saturating_sub(seek.min.0)).to_f64();
             let revolution = 60_000_000_000 / u64::from(seek.rpm.max(1));
             let turning = u64::try_from((u128::from(dice.next_u64()) * u128::from(revolution)) >> 64);
-            Nanos(seek.min.0 + Nanos::from_f64(spread * part).0 + turning.unwrap_or(0))
+            let way = seek.min.0.saturating_add(Nanos::from_f64(spread * part).0);
+            Nanos(way.saturating_add(turning.unwrap_or(0)))
         };
         let transfer = u128::from(request.len.0) * 1_000_000_000 / u128::from(seek.bytes_per_second.max(1));
         let took = moving.0.saturating_add(u64::try_from(transfer).unwrap_or(u64::MAX));

@@ -123,6 +123,7 @@ impl FaultTable {
 
     /// Says which bytes a region is. Rows that are about it follow.
     pub fn set_region(&mut self, name: &str, ranges: Vec<ByteRange>) {
+        let ranges = ByteRange::union(ranges);
         for entry in &mut self.entries {
             if entry.row.when.region.as_deref() == Some(name) {
                 entry.ranges = Some(ranges.clone());
@@ -171,17 +172,17 @@ impl FaultTable {
                 continue;
             }
             match entry.effect(moment, request) {
-                Effect::Wait { turn: own, longer: more } => {
+                Some(Effect::Wait { turn: own, longer: more }) => {
                     entry.firings += 1;
                     turn = turn.max(own);
                     longer = longer.saturating_add(more.0);
                     decision.delayed_by.push(entry.id());
                 }
-                Effect::Outcome(outcome) if decision.outcome.is_none() => {
+                Some(Effect::Outcome(outcome)) if decision.outcome.is_none() => {
                     entry.firings += 1;
                     decision.outcome = Some((entry.id(), outcome));
                 }
-                Effect::Outcome(_) => {}
+                Some(Effect::Outcome(_)) | None => {}
             }
         }
         let due = Nanos(turn.0.saturating_add(longer));
@@ -237,7 +238,11 @@ impl FaultTable {
 
     fn set_open(&mut self, name: &str, open: bool) -> bool {
         let gate = self.entries.iter_mut().find(|entry| entry.row.name == name && entry.is_gate());
-        gate.map(|entry| entry.open = open).is_some()
+        let set = |entry: &mut Entry| {
+            entry.open = open;
+            entry.overdue &= open;
+        };
+        gate.map(set).is_some()
     }
 
     fn index(&mut self) {
@@ -254,7 +259,7 @@ impl FaultTable {
                 let gate = entry.row.when.while_gate.as_ref();
                 let gate = gate.and_then(|gate| entries.iter().position(|other| &other.row.name == gate));
                 rows.all.push(About { row, gate });
-                match entry.places() {
+                match entry.reach() {
                     None => rows.anywhere.push(About { row, gate }),
                     Some(own) => places.extend(own),
                 }
