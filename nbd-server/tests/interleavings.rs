@@ -95,6 +95,10 @@ impl Shared {
     }
 }
 
+/// With more than this to come, a client reads before it writes: a server that has much to send looks at no request, and two
+/// that only write would wait for each other.
+const OWED_MAX: u64 = 64 << 10;
+
 /// A request in flight.
 struct Sent {
     command: Command,
@@ -136,7 +140,7 @@ impl Connection<'_> {
         let mut left = REQUESTS;
         while left > 0 || !self.waiting.is_empty() {
             let idle = self.waiting.is_empty() || (self.waiting.len() < IN_FLIGHT && !self.dice.one_in(3));
-            if left > 0 && idle {
+            if left > 0 && idle && self.owed() < OWED_MAX {
                 left -= 1;
                 self.send();
             } else {
@@ -144,6 +148,12 @@ impl Connection<'_> {
             }
         }
         (self.events, self.seen)
+    }
+
+    /// Bytes that are to be read and have not come.
+    fn owed(&self) -> u64 {
+        let reads = self.waiting.values().filter(|sent| sent.command == Command::Read);
+        reads.map(|sent| self.shared.bounds[sent.end] - self.shared.bounds[sent.first]).sum()
     }
 
     fn send(&mut self) {
