@@ -78,6 +78,12 @@ def write_pid(path):
         Path(path).write_text(f"{os.getpid()}\n")
 
 
+def listens(path):
+    """The file is there as soon as it is bound, and may not be moved before the server listens on it."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(path) == 0
+
+
 def start(disk, path):
     """Starts brim on a UNIX socket, which is at `path` only once the bytes are on the disk."""
     early = f"{path}.early"
@@ -87,7 +93,7 @@ def start(disk, path):
     server = subprocess.Popen(
         disk.command("--unix", early), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, preexec_fn=end_with_parent
     )
-    while not os.path.exists(early):
+    while not listens(early):
         if server.poll() is not None:
             sys.exit(server.returncode or 1)
         time.sleep(0.01)
