@@ -17,6 +17,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from urllib.parse import quote
@@ -78,10 +79,12 @@ def write_pid(path):
         Path(path).write_text(f"{os.getpid()}\n")
 
 
-def listens(path):
-    """The file is there as soon as it is bound, and may not be moved before the server listens on it."""
-    with socket.socket(socket.AF_UNIX) as client:
-        return client.connect_ex(path) == 0
+def pass_on(server, listening):
+    """Carries what brim says to our own standard error. It says where it listens once all of it is set up."""
+    for line in server.stderr:
+        os.write(2, line)
+        if line.startswith(b"nbd"):
+            listening()
 
 
 def start(disk, path):
@@ -91,12 +94,15 @@ def start(disk, path):
         no("read-only disk with something on it")
     tell(disk)
     server = subprocess.Popen(
-        disk.command("--unix", early), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, preexec_fn=end_with_parent
+        disk.command("--unix", early), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        preexec_fn=end_with_parent,
     )
-    while not listens(early):
+    # brim looks at the file once more after it listens, so a client that gets through is no sign that it may be moved.
+    up = threading.Event()
+    threading.Thread(target=pass_on, args=(server, up.set), daemon=True).start()
+    while not up.wait(0.01):
         if server.poll() is not None:
             sys.exit(server.returncode or 1)
-        time.sleep(0.01)
     if disk.content:
         uri = f"nbd+unix:///{quote(disk.name)}?socket={early}"
         if disk.certificates:
@@ -126,11 +132,7 @@ def serve(disk, where, pid_file=None):
             disk.command(*where), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=end_with_parent
         )
         passes_signals(server)
-        for line in server.stderr:
-            # brim says where it listens once it does.
-            if line.startswith(b"nbd"):
-                write_pid(pid_file)
-            os.write(2, line)
+        pass_on(server, lambda: write_pid(pid_file))
         sys.exit(server.wait())
     if where[0] == "--unix":
         server = start(disk, where[1])
