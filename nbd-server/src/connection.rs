@@ -205,8 +205,7 @@ impl Connection {
 
     fn forget_held(&self) {
         if let Phase::Transmission(transmission) = &self.phase {
-            let disk = transmission.disk();
-            disk.forget(&self.outbox);
+            transmission.disk().forget(&self.outbox);
         }
     }
 
@@ -268,13 +267,11 @@ impl Connection {
             return (None, None);
         };
         // What is due has to wait until there is room for its reply.
-        if transmission.timers().is_empty() || !room {
+        if !room || transmission.timers().is_empty() {
             return (None, None);
         }
         let now = transmission.disk().now();
-        let Some(sleep) = transmission.timers().sleep(now) else {
-            return (None, None);
-        };
+        let sleep = transmission.timers().sleep(now).unwrap_or_default();
         let limit = Timespec::try_from(std::time::Duration::from(sleep)).unwrap_or(AT_ONCE);
         (now.checked_add(sleep), Some(limit))
     }

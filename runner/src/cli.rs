@@ -129,7 +129,7 @@ pub(crate) struct Brim {
     /// The filesystem: btrfs, ext4, xfs
     #[arg(long, default_value = "btrfs")]
     pub(crate) filesystem: FilesystemKind,
-    /// What kind of disk it is: a profile by its name, or a file as in configs/devices/. It is a fast one until the program runs
+    /// What kind of disk it is: a profile by its name, or a file as in configs/devices/. Its size is --size, and it is a fast one until the program runs
     #[arg(long, value_name = "PROFILE")]
     pub(crate) config: Option<String>,
     /// A fault in force while the program runs, in the words of a scenario: 'name = "slow", when = {}, then = { delay = "1 ms" }'

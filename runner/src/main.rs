@@ -10,10 +10,12 @@ mod cli;
 mod command;
 mod error;
 mod executor;
+mod faults;
 mod interrupt;
 mod output;
 mod profile;
 mod rig;
+mod write_log;
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;

@@ -312,6 +312,12 @@ impl Survival {
         *self == Self::default()
     }
 
+    /// Whether the two are more than all sectors together, which makes no sense.
+    #[must_use]
+    pub const fn is_more_than_all(&self) -> bool {
+        self.kept.0.saturating_add(self.torn.0) > Ratio::ONE.0
+    }
+
     fn of(self, dice: &mut Xoshiro256PlusPlus) -> Fate {
         let drawn = scale(dice.next_u64(), u128::from(Ratio::ONE.0));
         let torn = self.kept.0.saturating_add(self.torn.0);

@@ -83,7 +83,7 @@ impl Timers {
     }
 
     /// When the next one is due.
-    pub(super) fn next(&self) -> Option<Nanos> {
+    fn next(&self) -> Option<Nanos> {
         self.heap.peek().map(|Reverse(timer)| timer.at)
     }
 

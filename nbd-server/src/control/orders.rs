@@ -190,12 +190,13 @@ impl Place<'_> {
         Ok(match command {
             Command::PowerCut { partly: None } => Answer::LostBytes(disk.power_cut()),
             Command::PowerCut { partly: Some(PartlyCut { kept, torn, seed }) } => {
-                if kept.0.saturating_add(torn.0) > brim_device::Ratio::ONE.0 {
+                let survival = Survival { kept, torn };
+                if survival.is_more_than_all() {
                     return Err(Refusal::new(
                         "more than all sectors would survive: `kept` and `torn` add up to more than 1",
                     ));
                 }
-                Answer::CutSectors(disk.power_cut_partly(Survival { kept, torn }, seed))
+                Answer::CutSectors(disk.power_cut_partly(survival, seed))
             }
             Command::Resize { size } => self.resize(size)?,
             Command::KeepSnapshot { name } => {
@@ -277,8 +278,7 @@ impl Place<'_> {
     }
 
     fn row_names(&self, wanted: fn(&Then) -> bool) -> Vec<String> {
-        let faults = self.disk().faults().into_iter();
-        faults.filter(|fault| wanted(&fault.row.then)).map(|fault| fault.row.name).collect()
+        self.disk().rows().into_iter().filter(|row| wanted(&row.then)).map(|row| row.name).collect()
     }
 
     fn no_row(&self, what: &str, name: &str, wanted: fn(&Then) -> bool) -> Refusal {

@@ -4,7 +4,6 @@ use std::sync::MutexGuard;
 
 use brim_device::{Bytes, Cut, Images, SizeError, Store, Survival};
 
-use super::gates::deliver;
 use super::{Disk, DiskOptions, State, later};
 use crate::lock;
 
@@ -66,8 +65,7 @@ impl Disk {
     /// The content is another one, which may have space for what waits for it.
     fn changed(&self, mut state: MutexGuard<'_, State>) {
         let released = state.wake_waiting(self.shared.clock);
-        drop(state);
-        let _count = deliver(released);
+        let _count = self.hand_over(state, released);
     }
 
     /// Keeps the content of this moment under a name, in constant time; with a write cache, also what of it is durable. What

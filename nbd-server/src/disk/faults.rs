@@ -5,7 +5,6 @@ use brim_device::fault::{Row, RowError, RowId};
 use brim_device::{ByteRange, Nanos};
 
 use super::Disk;
-use super::gates::deliver;
 use super::held::Gate;
 use crate::lock;
 
@@ -20,24 +19,26 @@ impl Disk {
     }
 
     /// Takes a row out of the fault table, and answers with what it has seen; `None` when there is none of that name. What
-    /// it holds is let go first, and what it delays stays delayed.
+    /// it holds is let go, and what it delays stays delayed.
+    #[must_use = "there may have been none"]
     pub fn remove_fault(&self, name: &str) -> Option<Fault> {
-        let _released = self.open_gate(name);
         let mut state = lock(&self.shared.state);
-        // Between the two it may have been closed again, by somebody else.
-        let (entry, released) = (
-            state.faults.remove(name),
-            state.release(self.shared.clock, |held| held.gate == Gate::Row(name.to_owned()), None),
-        );
-        drop(state);
-        let _count = deliver(released);
-        entry.as_ref().map(Fault::from)
+        let entry = state.faults.remove(name)?;
+        let gate = Gate::Row(name.to_owned());
+        let released = state.release(self.shared.clock, |held| held.gate == gate, None);
+        let _count = self.hand_over(state, released);
+        Some(Fault::from(&entry))
     }
 
     /// The fault table in order, with its counts.
     #[must_use]
     pub fn faults(&self) -> Vec<Fault> {
         lock(&self.shared.state).faults.entries().iter().map(Fault::from).collect()
+    }
+
+    /// The rows alone, in order.
+    pub(crate) fn rows(&self) -> Vec<Row> {
+        lock(&self.shared.state).faults.entries().iter().map(|entry| entry.row.clone()).collect()
     }
 
     /// Says which bytes a region is that rows name. Rows that are about it follow at once.

@@ -1,6 +1,6 @@
 //! What waits at gates, and who lets it go.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use brim_device::Images;
@@ -8,6 +8,7 @@ use brim_device::control::{Held, Release, Which};
 use brim_device::fault::{ErrorName, Outcome};
 
 use super::clock::Clock;
+use super::held::Gate;
 use super::submit::{End, Performed};
 use super::{Disk, HeldRequest, Parked, State, later};
 use crate::lock;
@@ -44,8 +45,7 @@ impl Disk {
         let mut state = lock(&self.shared.state);
         state.faults.open(name);
         let released = state.release(self.shared.clock, |held| held.gate.name() == name, None);
-        drop(state);
-        deliver(released)
+        self.hand_over(state, released)
     }
 
     /// Closes the gate `name` again; false when there is none.
@@ -60,8 +60,7 @@ impl Disk {
         let mut state = lock(&self.shared.state);
         state.faults.open_all();
         let released = state.release(self.shared.clock, |_| true, None);
-        drop(state);
-        deliver(released)
+        self.hand_over(state, released)
     }
 
     /// Lets requests go that wait at the gate `name`, which holds others as before. As with [`Disk::open_gate`] they are
@@ -92,21 +91,40 @@ impl Disk {
                 ids.iter().flat_map(one).collect()
             }
         };
-        drop(state);
-        deliver(released)
+        self.hand_over(state, released)
     }
 
     /// A held request has waited for as long as its gate may hold it: if it waits still, the gate opens for good.
     pub(crate) fn overdue(&self, arrival: u64) {
         let mut state = lock(&self.shared.state);
-        let Some(held) = state.held.iter().find(|held| held.parked.arrival == arrival) else {
+        let held = state.held.iter().find(|held| held.parked.arrival == arrival);
+        // One that waits for space by now was let go.
+        let Some(gate @ Gate::Row(_)) = held.map(|held| held.gate.clone()) else {
             return;
         };
-        let name = held.gate.name().to_owned();
-        state.faults.open_overdue(&name);
-        let released = state.release(self.shared.clock, |held| held.gate.name() == name, None);
+        state.faults.open_overdue(gate.name());
+        let released = state.release(self.shared.clock, |held| held.gate == gate, None);
+        let _count = self.hand_over(state, released);
+    }
+
+    /// Gives the lock back and hands the replies to their connections, which may be long; answers how many were let go.
+    pub(super) fn hand_over(&self, state: MutexGuard<'_, State>, released: Vec<Released>) -> usize {
         drop(state);
-        let _count = deliver(released);
+        if released.iter().any(Released::waits_on) {
+            self.shared.holding.notify_all();
+        }
+        let count = released.iter().filter(|released| !released.woken && !released.waits_on()).count();
+        for Released { owner, what, .. } in released {
+            match what {
+                What::Done { mut output, freed, end } => {
+                    owner.post(&output.take(), end);
+                    later::let_go(freed);
+                }
+                What::Delayed(parked) => owner.delay(parked),
+                What::HeldAgain => {}
+            }
+        }
+        count
     }
 }
 
@@ -136,22 +154,6 @@ enum What {
     Delayed(Parked),
     /// Another gate has it.
     HeldAgain,
-}
-
-/// Hands the replies to their connections, after the lock is given back: they may be long.
-pub(super) fn deliver(released: Vec<Released>) -> usize {
-    let count = released.iter().filter(|released| !released.woken && !released.waits_on()).count();
-    for Released { owner, what, .. } in released {
-        match what {
-            What::Done { mut output, freed, end } => {
-                owner.post(&output.take(), end);
-                later::let_go(freed);
-            }
-            What::Delayed(parked) => owner.delay(parked),
-            What::HeldAgain => {}
-        }
-    }
-    count
 }
 
 impl State {

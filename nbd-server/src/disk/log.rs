@@ -13,27 +13,29 @@ use crate::lock;
 
 /// A log that is being kept.
 #[derive(Debug)]
-pub(super) struct Log {
-    /// The disk before the first entry.
-    base: Store,
-    entries: WriteLog,
-    /// Where it is written as well. None either once writing has failed.
-    file: Option<LogFile>,
-    /// Why writing has failed.
-    failed: Option<io::Error>,
+pub(super) enum Log {
+    /// In memory.
+    Memory {
+        /// The disk before the first entry.
+        base: Store,
+        entries: WriteLog,
+    },
+    /// In a file alone: it may go on for days.
+    File(LogFile),
+    /// In a file that could not be written.
+    Failed(io::Error),
 }
 
 impl Log {
     fn push(&mut self, record: Record) {
-        if let Some(file) = &self.file
-            && let Err(error) = file.append(record.clone())
-        {
-            self.failed = Some(error);
-            self.file = None;
-        }
-        // A log that goes to a file is not kept in memory as well: it may go on for days.
-        if self.file.is_none() && self.failed.is_none() {
-            self.entries.push(record);
+        match self {
+            Self::Memory { entries, .. } => entries.push(record),
+            Self::File(file) => {
+                if let Err(error) = file.append(record) {
+                    *self = Self::Failed(error);
+                }
+            }
+            Self::Failed(_) => {}
         }
     }
 }
@@ -42,37 +44,38 @@ impl Disk {
     /// Keeps a log in memory of all that changes the disk from here on, instead of one that was kept before. Whole blocks are
     /// shared with the disk.
     pub fn start_log(&self) {
-        lock(&self.shared.state).start_log(None);
+        let mut state = lock(&self.shared.state);
+        let base = state.images.cached().fork();
+        state.log = Some(Log::Memory { base, entries: WriteLog::new() });
     }
 
-    /// As [`Disk::start_log`], but in a file. A disk that is changed faster than the file can be written waits for it.
+    /// As [`Disk::start_log`], but in a file alone. A disk that is changed faster than the file can be written waits for it.
     pub fn start_log_to(&self, file: LogFile) {
-        lock(&self.shared.state).start_log(Some(file));
+        lock(&self.shared.state).log = Some(Log::File(file));
     }
 
-    /// Ends the log, and waits until its file is written where it has one. The log that was in memory, or nothing of a file;
-    /// `None` where there was no log.
+    /// Ends the log, and waits until its file is written where it has one. The log, where it was in memory.
     ///
     /// # Errors
     ///
     /// When the file could not be written. What is in it can be read up to some entry.
     pub fn stop_log(&self) -> io::Result<Option<WriteLog>> {
-        let Some(log) = lock(&self.shared.state).log.take() else {
-            return Ok(None);
-        };
-        if let Some(error) = log.failed {
-            return Err(error);
+        let log = lock(&self.shared.state).log.take();
+        match log {
+            None => Ok(None),
+            Some(Log::Memory { entries, .. }) => Ok(Some(entries)),
+            Some(Log::File(file)) => file.finish().map(|()| None),
+            Some(Log::Failed(error)) => Err(error),
         }
-        if let Some(file) = log.file {
-            file.finish()?;
-        }
-        Ok(Some(log.entries))
     }
 
-    /// The log of this moment, in memory; `None` where there is none.
+    /// The log of this moment; `None` where there is none in memory.
     #[must_use]
     pub fn log(&self) -> Option<WriteLog> {
-        lock(&self.shared.state).log.as_ref().map(|log| log.entries.fork())
+        match &lock(&self.shared.state).log {
+            Some(Log::Memory { entries, .. }) => Some(entries.fork()),
+            _ => None,
+        }
     }
 
     /// Puts a mark into the log; false where there is none.
@@ -81,17 +84,17 @@ impl Disk {
         lock(&self.shared.state).log.as_mut().map(|log| log.push(Record::mark(mark))).is_some()
     }
 
-    /// Another disk as this one was at a position of its log in memory, all of which is durable; `None` where there is no log.
+    /// Another disk as this one was at a position of its log, all of which is durable; `None` where there is no log in memory.
     ///
     /// # Errors
     ///
     /// When the log has no such position.
     pub fn fork_at(&self, position: &Position) -> Result<Option<Self>, ReplayError> {
         let state = lock(&self.shared.state);
-        let Some(log) = &state.log else {
+        let Some(Log::Memory { base, entries }) = &state.log else {
             return Ok(None);
         };
-        let (mut store, entries) = (log.base.fork(), log.entries.fork());
+        let (mut store, entries) = (base.fork(), entries.fork());
         drop(state);
         entries.replay(&mut store, position)?;
         Ok(Some(Self::from_store(store)))
@@ -99,11 +102,6 @@ impl Disk {
 }
 
 impl State {
-    fn start_log(&mut self, file: Option<LogFile>) {
-        let base = self.images.cached().fork();
-        self.log = Some(Log { base, entries: WriteLog::new(), file, failed: None });
-    }
-
     /// Logs what has changed, as [`super::execute::done_as`] has it.
     pub(super) fn log_done(&mut self, done: &Incoming<'_>) {
         let Some(log) = &mut self.log else {

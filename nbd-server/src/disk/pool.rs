@@ -3,13 +3,13 @@
 use std::ops::ControlFlow;
 
 use brim_device::control::{Pool, WhenFull};
-use brim_device::fault::{ErrorName, Op, Request};
+use brim_device::fault::{Op, Request};
 use brim_device::{BLOCK, Bytes, Images};
 
 use super::clock::Clock;
-use super::gates::{Released, deliver};
+use super::gates::Released;
 use super::held::Gate;
-use super::{Disk, Incoming, State};
+use super::{Disk, Incoming, State, execute};
 use crate::lock;
 
 /// The gate at which requests wait for space.
@@ -23,8 +23,7 @@ impl Disk {
         let mut state = lock(&self.shared.state);
         state.pool = pool;
         let released = state.release_for_space(self.shared.clock);
-        drop(state);
-        deliver(released)
+        self.hand_over(state, released)
     }
 
     /// How much space there is behind the disk; `None` for all of its size.
@@ -39,7 +38,7 @@ impl State {
     pub(super) fn lacks_space(&self, incoming: &Incoming<'_>) -> Option<WhenFull> {
         let pool = self.pool?;
         let Request { op, offset, len, .. } = incoming.request;
-        let takes = op == Op::Write || op == Op::Zeroes && super::execute::keeps_blocks(incoming);
+        let takes = op == Op::Write || op == Op::Zeroes && execute::keeps_blocks(incoming);
         let more = if takes { new_blocks(&self.images, offset, len) } else { Bytes::ZERO };
         let after = self.images.cached().allocated().checked_add(more);
         (more > Bytes::ZERO && after.is_none_or(|after| after > pool.limit)).then_some(pool.when_full)
@@ -57,19 +56,16 @@ impl State {
     pub(super) fn release_for_space(&mut self, clock: Clock) -> Vec<Released> {
         let mut released = Vec::new();
         while let Some(at) = self.held.iter().position(|held| held.gate == Gate::Pool) {
-            let first = self.held.remove(at);
-            let next = self.let_go(clock, first, None);
-            let waits_on = next.waits_on();
-            released.push(next);
-            if waits_on {
+            let first = &self.held[at].parked;
+            let done = execute::done_as(&first.incoming(), first.outcome);
+            if done.and_then(|done| self.lacks_space(&done)) == Some(WhenFull::Hold) {
                 break;
             }
+            let first = self.held.remove(at);
+            released.push(self.let_go(clock, first, None));
         }
         released
     }
-
-    /// The error of a pool that is full.
-    pub(super) const FULL: ErrorName = ErrorName::Enospc;
 }
 
 /// How much the blocks take that a range touches and that are not there.

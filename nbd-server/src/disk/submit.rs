@@ -1,13 +1,12 @@
 //! How a request comes to the disk, now or when its time has come.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
 use brim_device::control::WhenFull;
-use brim_device::fault::{Decision, Moment, Op, Outcome, Request};
+use brim_device::fault::{Decision, ErrorName, Moment, Op, Outcome, Request};
 use brim_device::{Bytes, Images, Nanos};
 
 use super::clock::Clock;
-use super::gates::{Released, deliver};
 use super::held::Gate;
 use super::{Disk, HeldRequest, Incoming, Parked, State, execute, later};
 use crate::lock;
@@ -89,9 +88,7 @@ impl Disk {
             return Submitted::Done;
         }
         let performed = state.perform(self.shared.clock, incoming, None, outcome, owner, output);
-        let released = state.wake_waiting(self.shared.clock);
-        drop(state);
-        self.after(performed, released)
+        self.after(state, performed, incoming.request.op)
     }
 
     /// Does a delayed request whose time has come.
@@ -101,10 +98,9 @@ impl Disk {
         let clock = self.shared.clock;
         let was = Some((parked.arrival, clock.now()));
         let performed = state.perform(clock, &parked.incoming(), was, parked.outcome, owner, output);
-        let released = state.wake_waiting(clock);
-        drop(state);
+        let submitted = self.after(state, performed, parked.request.op);
         self.shared.settled.notify_all();
-        self.after(performed, released)
+        submitted
     }
 
     /// Waits until every request that had arrived before this call is done or held, but for such as are being received; false
@@ -150,8 +146,11 @@ impl Disk {
         self.shared.settled.notify_all();
     }
 
-    fn after(&self, performed: Performed, released: Vec<Released>) -> Submitted {
-        let _count = deliver(released);
+    fn after(&self, mut state: MutexGuard<'_, State>, performed: Performed, op: Op) -> Submitted {
+        // Only these free blocks that others may wait for.
+        let frees = matches!(op, Op::Trim | Op::Zeroes);
+        let released = if frees { state.wake_waiting(self.shared.clock) } else { Vec::new() };
+        let _count = self.hand_over(state, released);
         match performed {
             Performed::Held => {
                 self.shared.holding.notify_all();
@@ -216,7 +215,7 @@ impl State {
             None => {}
             Some(WhenFull::Error) => {
                 let why = "the pool behind the disk has no space left";
-                execute::fault_error(incoming, Self::FULL, why, output);
+                execute::fault_error(incoming, ErrorName::Enospc, why, output);
                 return Performed::Done { freed: None, end };
             }
             Some(WhenFull::Hold) => {

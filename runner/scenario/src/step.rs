@@ -373,7 +373,7 @@ fn survival(given: &schema::PowerCut, reader: &mut Reader<'_>) -> Checked<Surviv
     };
     let survival = Survival { kept: odds(&given.kept, "kept")?, torn: odds(&given.torn, "torn")? };
     match given.torn.as_ref().or(given.kept.as_ref()) {
-        Some(field) if survival.kept.0.saturating_add(survival.torn.0) > Ratio::ONE.0 => {
+        Some(field) if survival.is_more_than_all() => {
             let place = Place::scenario(field.span());
             Err(Objection::new(place, "`kept` and `torn` are more than all", "more than 100 % with this")
                 .help("what is neither kept nor torn is lost: the two are 100 % at most"))

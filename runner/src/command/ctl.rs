@@ -1,6 +1,6 @@
 //! `brim ctl`: orders to a disk that `brim serve` serves.
 
-pub(in crate::command) mod orders;
+mod orders;
 mod show;
 
 use std::io;

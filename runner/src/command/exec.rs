@@ -2,30 +2,34 @@
 
 use std::io::IsTerminal;
 
-use brim_device::fault::Row;
 use brim_report::evidence;
+use brim_scenario::Profile;
 use brim_trial::event::Program;
 use brim_trial::judge::blocks;
 use brim_trial::plan::Filesystem;
 use brim_trial::{BLOCK, Event, FilesystemKind};
-use nbd_server::{Disk, DiskOptions, LogFile};
+use nbd_server::{Disk, DiskOptions};
 
-use super::ctl;
 use crate::cli::Brim;
 use crate::error::{Error, Exit};
 use crate::interrupt::Interrupt;
 use crate::output;
-use crate::profile;
 use crate::rig::RigError;
 use crate::rig::host::{self, HostFuse};
+use crate::{faults, profile, write_log};
 
 /// Runs `command` at the brim and passes its exit code on.
 pub(crate) fn exec(brim: &Brim, command: &[String]) -> Result<Exit, Error> {
     let interrupt =
         Interrupt::take_over().map_err(|source| Error::Process { what: "take signals over", source })?;
     let filesystem = Filesystem { kind: brim.filesystem, mkfs: Vec::new(), mount: Vec::new() };
-    let faults = faults(brim)?;
-    let disk = disk(brim)?;
+    let profile = brim.config.as_deref().map(profile::find).transpose()?;
+    let disk = disk(brim, profile.as_ref())?;
+    // The rows that are in force while the program runs: those of the profile, then those of the command line.
+    let mut rows = profile.map_or_else(Vec::new, |profile| profile.faults);
+    for text in &brim.fault {
+        rows.extend(faults::rows(text)?);
+    }
     if let Some(odd) = brim.data_free.filter(|free| !free.is_multiple_of(BLOCK)) {
         return Err(Error::Usage {
             what: format!("--data-free {} B is not a whole number of blocks", odd.0),
@@ -48,7 +52,7 @@ pub(crate) fn exec(brim: &Brim, command: &[String]) -> Result<Exit, Error> {
         }
     }
     say(&format!("{} of {}, {}", brim.filesystem, brim.size, free(brim)));
-    for row in faults {
+    for row in rows {
         let help = "regions are of scenarios, or defined by brim ctl region".to_owned();
         disk.add_fault(row).map_err(|error| Error::Usage { what: error.to_string(), help })?;
     }
@@ -72,10 +76,7 @@ pub(crate) fn exec(brim: &Brim, command: &[String]) -> Result<Exit, Error> {
         }
     }
     rig.detach()?;
-    disk.stop_log().map_err(|error| Error::Serve {
-        what: format!("the write log could not be written: {error}"),
-        help: "what is in it can be read: brim log show".to_owned(),
-    })?;
+    write_log::finish(&disk)?;
     let program = events.iter().find_map(|event| match event {
         Event::Program(program) => Some(program),
         _ => None,
@@ -83,28 +84,13 @@ pub(crate) fn exec(brim: &Brim, command: &[String]) -> Result<Exit, Error> {
     program.map(exit).ok_or_else(|| RigError::AgentDied.into())
 }
 
-/// The rows that are in force while the program runs: those of the profile, then those of the command line.
-fn faults(brim: &Brim) -> Result<Vec<Row>, Error> {
-    let mut rows = match &brim.config {
-        Some(word) => profile::find(word)?.faults,
-        None => Vec::new(),
-    };
-    for text in &brim.fault {
-        rows.extend(ctl::orders::rows(text)?);
-    }
-    Ok(rows)
-}
-
 /// The disk, and its log from before mkfs on, so that a fresh disk is what it is replayed onto.
-fn disk(brim: &Brim) -> Result<Disk, Error> {
-    let options = DiskOptions { seed: brim.seed, ..DiskOptions::default() };
+fn disk(brim: &Brim, profile: Option<&Profile>) -> Result<Disk, Error> {
+    let write_cache = profile.is_some_and(|profile| profile.write_cache);
+    let options = DiskOptions { write_cache, seed: brim.seed };
     let disk = Disk::new_with(brim.size, options).map_err(|error| usage(&error.to_string()))?;
     if let Some(path) = &brim.log {
-        let file = LogFile::create(path).map_err(|error| Error::Usage {
-            what: format!("the write log {} cannot be made: {error}", path.display()),
-            help: "name a file that is not there yet, in a directory that is".to_owned(),
-        })?;
-        disk.start_log_to(file);
+        write_log::start(&disk, path)?;
     }
     Ok(disk)
 }

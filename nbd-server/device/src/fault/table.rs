@@ -176,7 +176,9 @@ impl FaultTable {
                     entry.firings += 1;
                     turn = turn.max(own);
                     longer = longer.saturating_add(more.0);
-                    decision.delayed_by.push(entry.id());
+                    if own > moment.now || more > Nanos(0) {
+                        decision.delayed_by.push(entry.id());
+                    }
                 }
                 Some(Effect::Outcome(outcome)) if decision.outcome.is_none() => {
                     entry.firings += 1;

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use brim_scenario::Profile;
-use nbd_server::{Disk, DiskOptions, ExportError, ExportOptions, LogFile, Server, Tls, TlsError, TlsOptions};
+use nbd_server::{Disk, DiskOptions, ExportError, ExportOptions, Server, Tls, TlsError, TlsOptions};
 
 use crate::cli::{BlockSizePolicy, Export, Serve, TlsMode};
 use crate::error::Error;
-use crate::profile;
+use crate::{profile, write_log};
 
 /// A server with all exports that were asked for.
 pub(super) struct Served {
@@ -21,13 +21,7 @@ pub(super) struct Served {
 impl Served {
     /// Waits until the log is written, if one is kept.
     pub(super) fn finish(self) -> Result<(), Error> {
-        let Some(disk) = self.logged else {
-            return Ok(());
-        };
-        disk.stop_log().map(|_in_the_file| ()).map_err(|error| Error::Serve {
-            what: format!("the write log could not be written: {error}"),
-            help: "what is in it can be read: brim log show".to_owned(),
-        })
+        self.logged.iter().try_for_each(write_log::finish)
     }
 }
 
@@ -65,12 +59,7 @@ fn start_log(disk: &Disk, path: &Path, exports: usize) -> Result<(), Error> {
         let what = format!("--log keeps the log of one disk, and there are {exports}");
         return Err(Error::Usage { what, help: "serve the others by a brim of their own".to_owned() });
     }
-    let file = LogFile::create(path).map_err(|error| Error::Usage {
-        what: format!("the write log {} cannot be made: {error}", path.display()),
-        help: "name a file that is not there yet, in a directory that is".to_owned(),
-    })?;
-    disk.start_log_to(file);
-    Ok(())
+    write_log::start(disk, path)
 }
 
 fn disk(export: &Export, arguments: &Serve, profile: Option<&Profile>) -> Result<Disk, Error> {
