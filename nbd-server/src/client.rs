@@ -3,6 +3,7 @@
 //! Requests are sent by whoever submits them; one thread reads the replies and calls the completions, in the order in
 //! which the server answers.
 
+mod handshake;
 mod pending;
 mod reader;
 
@@ -11,13 +12,12 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 
 use brim_device::Bytes;
-use nbd_wire::{
-    ClientHandshake, ClientHandshakeError, ClientOutcome, CommandFlags, ErrorCode, ExportInfo, Request,
-    TransmissionFlags,
-};
+use nbd_wire::{ClientHandshakeError, CommandFlags, ErrorCode, ExportInfo, Request, TransmissionFlags};
 
 use crate::lock;
 use crate::socket::Socket;
+use handshake::shake_hands;
+pub use handshake::{Negotiated, negotiate};
 use pending::{InFlight, Pending};
 use reader::Reader;
 
@@ -34,6 +34,9 @@ pub enum ConnectError {
     /// The server hung up.
     #[error("the server hung up during the handshake")]
     Closed,
+    /// The server went on where a request was due. Whoever takes the stream over would not see what it said.
+    #[error("the server sent {0} bytes more than the handshake has")]
+    TooMuch(usize),
 }
 
 /// Why a command was not done, or may not have been.
@@ -159,8 +162,7 @@ impl Client {
     ///
     /// When the server refuses, is no NBD server, or hangs up.
     pub fn connect(stream: impl Into<Socket>, export: &str) -> Result<Self, ConnectError> {
-        let socket = stream.into();
-        let mut reader = Reader::new();
+        let (socket, mut reader) = (stream.into(), Reader::new());
         let ExportInfo { size, flags, .. } = shake_hands(&socket, &mut reader, export)?;
         let shared = Arc::new(Shared { socket, pending: Pending::default(), sending: Mutex::default() });
         let for_reader = Arc::clone(&shared);
@@ -288,24 +290,6 @@ impl Shared {
         }
         self.socket.send_all(&buffer)?;
         self.socket.send_all(data)
-    }
-}
-
-fn shake_hands(socket: &Socket, reader: &mut Reader, export: &str) -> Result<ExportInfo, ConnectError> {
-    let mut handshake = ClientHandshake::new(export)?;
-    let mut output = Vec::new();
-    loop {
-        let step = handshake.receive(reader.bytes(), &mut output);
-        socket.send_all(&output)?;
-        output.clear();
-        let (used, outcome) = step?;
-        reader.consume(used);
-        if let ClientOutcome::Transmission(negotiated) = outcome {
-            return Ok(negotiated.info);
-        }
-        if reader.receive(socket)? == 0 {
-            return Err(ConnectError::Closed);
-        }
     }
 }
 

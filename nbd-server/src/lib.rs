@@ -26,7 +26,7 @@ pub use disk::{Disk, DiskOptions};
 pub use export::{ExportError, ExportOptions};
 pub use listener::{ListenError, Listener};
 pub use log_file::LogFile;
-pub use nbd_wire::{BlockSizes, BlockSizesError};
+pub use nbd_wire::{BlockSizes, BlockSizesError, ExportInfo, TransmissionFlags};
 pub use server::Server;
 pub use socket::Socket;
 pub use tls::{Tls, TlsError, TlsOptions};

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use brim_device::Bytes;
-use nbd_server::client::{Client, Command, CommandError, ConnectError, Reply};
+use nbd_server::client::{Client, Command, CommandError, ConnectError, Negotiated, Reply, negotiate};
 use nbd_wire::{ClientHandshakeError, ErrorCode, Request, SimpleReply};
 use proptest::prelude::*;
 
@@ -17,13 +17,18 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 type Answer = Result<Reply, CommandError>;
 
-/// A client in its transmission phase, and the other end of its socket.
-fn pair() -> (Client, UnixStream) {
-    let (ours, mut theirs) = UnixStream::pair().unwrap();
+/// What a server says in the handshake for an export of 16 bytes that has flushes.
+fn handshake() -> Vec<u8> {
     let greeting = b"NBDMAGICIHAVEOPT\x00\x03";
     let info = b"\x00\x03\xe8\x89\x04\x55\x65\xa9\0\0\0\x07\0\0\0\x03\0\0\0\x0c\0\0\0\0\0\0\0\0\0\x10\0\x05";
     let ack = b"\x00\x03\xe8\x89\x04\x55\x65\xa9\0\0\0\x07\0\0\0\x01\0\0\0\0";
-    theirs.write_all(&[&greeting[..], info, ack].concat()).unwrap();
+    [&greeting[..], info, ack].concat()
+}
+
+/// A client in its transmission phase, and the other end of its socket.
+fn pair() -> (Client, UnixStream) {
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    theirs.write_all(&handshake()).unwrap();
     let client = Client::connect(ours, "x").unwrap();
     // Client flags, and an option of 16 bytes with name, count and one kind of information.
     theirs.read_exact(&mut [0; 4 + 16 + 4 + 1 + 2 + 2]).unwrap();
@@ -150,6 +155,34 @@ fn what_is_no_server_is_not_connected_to() {
     assert!(matches!(attempt(b"NBDMAGICIHAVEOPT\0\x03"), ConnectError::Closed));
     let greeting = attempt(b"HTTP/1.1 400 Bad Request\r\n");
     assert!(matches!(greeting, ConnectError::Handshake(ClientHandshakeError::Greeting)));
+}
+
+/// Another client goes on where the handshake ended: no byte of what follows is lost, and the server was asked for nothing
+/// that would make its replies other than simple.
+#[test]
+fn a_negotiated_stream_is_at_its_first_request() {
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    theirs.write_all(&handshake()).unwrap();
+    let Negotiated { stream, info } = negotiate(ours, "x").unwrap();
+    assert_eq!((info.size, info.flags.0, info.block_sizes), (16, 5, None));
+    let mut asked = [0; 4 + 16 + 4 + 1 + 2 + 2];
+    theirs.read_exact(&mut asked).unwrap();
+    // Client flags, then `NBD_OPT_GO` alone.
+    assert_eq!(asked[..16], *b"\0\0\0\x03IHAVEOPT\0\0\0\x07");
+    theirs.write_all(b"next").unwrap();
+    let mut stream = UnixStream::from(std::os::fd::OwnedFd::from(stream));
+    stream.write_all(b"request").unwrap();
+    let (mut said, mut read) = ([0; 4], [0; 7]);
+    stream.read_exact(&mut said).unwrap();
+    theirs.read_exact(&mut read).unwrap();
+    assert_eq!((&said, &read), (b"next", b"request"));
+}
+
+#[test]
+fn a_server_that_speaks_unasked_is_not_handed_over() {
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    theirs.write_all(&[&handshake()[..], b"early"].concat()).unwrap();
+    assert!(matches!(negotiate(ours, "x").unwrap_err(), ConnectError::TooMuch(5)));
 }
 
 proptest! {
