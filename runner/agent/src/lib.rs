@@ -2,18 +2,20 @@
 //! tickets that failed, the kernel log.
 //!
 //! The agent is a process of its own. It is told what to do over a channel ([`protocol`]) and holds everything that
-//! has to go away with it: its mount namespace, the mounts in it, the loop device. It never decides what to do next,
+//! has to go away with it: its mount namespace, the mounts in it, the block device. It never decides what to do next,
 //! and it never judges what it saw.
 
 #![expect(clippy::disallowed_methods, reason = "steps and limits are measured on the real clock")]
 
 mod asks;
+mod device;
 mod failure;
 mod filesystem;
 mod fill;
 mod kernel_log;
 mod loop_device;
 mod namespace;
+mod nbd_device;
 mod phase;
 mod program;
 pub mod protocol;
@@ -29,6 +31,7 @@ mod worker;
 mod written;
 
 pub use failure::Failure;
+pub use nbd_device::{NbdDevice, NbdSettings};
 pub use program::{init, supervise};
 pub use serve::serve;
 pub use sys::{die_with_parent, kernel_release};

@@ -7,9 +7,9 @@ use brim_trial::{Errno, Event, Nanos, Phase, Step};
 
 use crate::Failure;
 use crate::asks::Asks;
+use crate::device::Device;
 use crate::filesystem::Mounted;
 use crate::kernel_log::KernelLog;
-use crate::loop_device::LoopDevice;
 use crate::protocol::{Ask, TrialOrder};
 use crate::site::Site;
 use crate::steps::{self, Outcome, Steps};
@@ -24,7 +24,7 @@ pub(crate) struct Bench<'a> {
     /// The filesystem under test.
     pub(crate) site: &'a Site,
     /// The block device under it.
-    pub(crate) device: &'a LoopDevice,
+    pub(crate) device: &'a Device,
     /// The recorder of refused reservations, where there is one.
     pub(crate) tickets: Option<Mutex<&'a mut Tickets>>,
     /// The kernel log, where it can be read.

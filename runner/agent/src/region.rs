@@ -7,8 +7,8 @@ use std::fs::File;
 use brim_trial::{ByteRange, Bytes, FilesystemKind};
 
 use crate::Failure;
+use crate::device::Device;
 use crate::failure::Trying;
-use crate::loop_device::LoopDevice;
 use crate::site::Site;
 use crate::sys;
 use chunk::{ChunkMap, Kind, Place};
@@ -18,7 +18,7 @@ const NAMES: &str =
     "`superblock`, `file:PATH`, and on btrfs `data`, `metadata`, `system` and `block-group-of:PATH`";
 
 /// The bytes of the region `name`, in order; those that lie together are one range.
-pub(crate) fn resolve(name: &str, site: &Site, device: &LoopDevice) -> Result<Vec<ByteRange>, Failure> {
+pub(crate) fn resolve(name: &str, site: &Site, device: &Device) -> Result<Vec<ByteRange>, Failure> {
     let kind = site.with(|mounted| Ok(mounted.kind()))?;
     let (word, path) = match name.split_once(':') {
         Some((word, path)) => (word, Some(path)),

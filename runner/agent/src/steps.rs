@@ -15,7 +15,7 @@ use rustix::io;
 
 use crate::Failure;
 use crate::asks::Asks;
-use crate::loop_device::LoopDevice;
+use crate::device::Device;
 use crate::protocol::{Answer, Ask, FaultOrder};
 use crate::region;
 use crate::site::Site;
@@ -45,7 +45,7 @@ pub(crate) struct Outcome {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Steps<'a> {
     pub(crate) site: &'a Site,
-    pub(crate) device: &'a LoopDevice,
+    pub(crate) device: &'a Device,
     pub(crate) asks: &'a Asks,
     pub(crate) faults: &'a [FaultOrder],
 }
@@ -159,7 +159,7 @@ impl Steps<'_> {
 
     fn resize(self, size: Bytes) -> Result<Outcome, Failure> {
         let result = match self.asks.ask(Ask::Resize { size })? {
-            Ok(_) => self.device.update_size().map_err(|failure| failure.errno.unwrap_or(Errno::EIO)),
+            Ok(_) => self.device.update_size(size).map_err(|failure| failure.errno.unwrap_or(Errno::EIO)),
             Err(_) => Err(Errno::EIO),
         };
         let result = result.map(|size| size.0);

@@ -11,6 +11,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::Failure;
 use crate::asks::Asks;
+use crate::device::Device;
 use crate::failure::Trying;
 use crate::filesystem::{self, Mounted};
 use crate::fill;
@@ -40,7 +41,7 @@ pub(crate) struct Worker {
     tickets: Option<Tickets>,
     kernel_log: Option<KernelLog>,
     missing: Vec<Event>,
-    device: Option<LoopDevice>,
+    device: Option<Device>,
     mounted: Option<Mounted>,
 }
 
@@ -116,7 +117,7 @@ impl Worker {
     }
 
     fn attach_loop(&mut self) -> Result<Reply, Failure> {
-        let device = LoopDevice::over(&self.run.disk().join(DISK_FILE))?;
+        let device = Device::from(LoopDevice::over(&self.run.disk().join(DISK_FILE))?);
         let path = device.path().to_owned();
         self.device = Some(device);
         Ok(Reply::Loop { device: path })
@@ -212,8 +213,8 @@ impl Worker {
         self.mounted.as_ref().ok_or_else(|| Failure::new("work at the mount", "nothing is mounted"))
     }
 
-    fn device(&self) -> Result<&LoopDevice, Failure> {
-        self.device.as_ref().ok_or_else(|| Failure::new("work on the loop device", "none is attached"))
+    fn device(&self) -> Result<&Device, Failure> {
+        self.device.as_ref().ok_or_else(|| Failure::new("work on the device", "none is attached"))
     }
 }
 
