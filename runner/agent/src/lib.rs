@@ -14,6 +14,7 @@ mod filesystem;
 mod fill;
 mod kernel_log;
 mod loop_device;
+pub mod modules;
 mod namespace;
 mod nbd_device;
 mod phase;
