@@ -10,6 +10,8 @@ need qemu-utils qemu-io qemu-img
 need fio fio
 need openssl openssl
 need systemd systemd-socket-activate
+# A kernel that has nbd.ko, as a program.
+need user-mode-linux linux.uml
 need util-linux fstrim blkdiscard findmnt
 install_missing
 
