@@ -9,6 +9,7 @@ need libnbd-bin nbdinfo nbdcopy
 need qemu-utils qemu-io qemu-img
 need fio fio
 need openssl openssl
+need kmod depmod
 need systemd systemd-socket-activate
 need util-linux fstrim blkdiscard findmnt
 install_missing
