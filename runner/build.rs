@@ -1,5 +1,6 @@
-//! Has cargo build anew when a scenario joins the catalogue, which is part of the binary.
+//! Has cargo build anew when a file joins a directory that is part of the binary.
 
 fn main() {
+    println!("cargo::rerun-if-changed=../configs");
     println!("cargo::rerun-if-changed=../scenarios");
 }

@@ -9,6 +9,7 @@ need libnbd-bin nbdinfo nbdcopy
 need qemu-utils qemu-io qemu-img
 need fio fio
 need openssl openssl
+need kmod depmod
 need systemd systemd-socket-activate
 # A kernel that has nbd.ko, as a program.
 need user-mode-linux linux.uml

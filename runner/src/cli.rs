@@ -1,6 +1,7 @@
 //! The command line.
 
 mod ctl;
+mod kernel;
 mod log;
 mod serve;
 
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::rig::RigName;
 pub(crate) use ctl::{Ctl, CtlCommand, FaultCommand, SnapshotCommand};
+pub(crate) use kernel::Kernel;
 pub(crate) use log::{Log, Replay};
 pub(crate) use serve::{BlockSizePolicy, Export, Serve, TlsMode};
 
@@ -37,6 +39,9 @@ pub(crate) enum Command {
     /// Show what a write log has, or replay it
     #[command(subcommand)]
     Log(Log),
+    /// Get, list and show kernels for guests
+    #[command(subcommand)]
+    Kernel(Kernel),
     /// Check scenario files without running them
     Check {
         /// Scenario files, or names from the catalogue

@@ -4,6 +4,7 @@ pub(crate) mod catalogue;
 pub(crate) mod ctl;
 pub(crate) mod doctor;
 pub(crate) mod exec;
+pub(crate) mod kernel;
 pub(crate) mod log;
 pub(crate) mod run;
 pub(crate) mod serve;

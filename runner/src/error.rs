@@ -9,6 +9,7 @@ use brim_device::control::Refusal;
 use brim_scenario::ScenarioError;
 use miette::Diagnostic;
 
+use crate::kernel::KernelError;
 use crate::rig::RigError;
 
 /// The exit codes of brim.
@@ -58,6 +59,10 @@ pub(crate) enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Scenario(Box<ScenarioError>),
+    /// A kernel is not there, or is none.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Kernel(Box<KernelError>),
     /// A file could not be read.
     #[error("cannot read {}", path.display())]
     #[diagnostic(help("`brim list` shows the scenarios there are"))]
@@ -137,11 +142,16 @@ impl Error {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Scenario(_) | Self::Read { .. } | Self::Usage { .. } => Exit::Usage,
+            Self::Kernel(error) if error.is_usage() => Exit::Usage,
             Self::Interrupted => Exit::Interrupted,
             Self::State { .. } => Exit::Inconclusive,
             Self::Part { exit, .. } => Exit::Program(*exit),
             Self::Refused { .. } => Exit::Unexpected,
-            Self::Rig { .. } | Self::Serve { .. } | Self::Control { .. } | Self::Process { .. } => Exit::Rig,
+            Self::Kernel(_)
+            | Self::Rig { .. }
+            | Self::Serve { .. }
+            | Self::Control { .. }
+            | Self::Process { .. } => Exit::Rig,
         }
     }
 }
@@ -166,6 +176,12 @@ impl From<RigError> for Error {
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
         Self::Refused { what: refusal.error, help: refusal.hint }
+    }
+}
+
+impl From<KernelError> for Error {
+    fn from(error: KernelError) -> Self {
+        Self::Kernel(Box::new(error))
     }
 }
 

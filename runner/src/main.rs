@@ -12,6 +12,7 @@ mod error;
 mod executor;
 mod faults;
 mod interrupt;
+mod kernel;
 mod output;
 mod profile;
 mod rig;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Ctl(arguments) => command::ctl::ctl(&arguments),
         Command::Log(cli::Log::Show { file, json }) => command::log::show(&file, json),
         Command::Log(cli::Log::Replay(arguments)) => command::log::replay(&arguments),
+        Command::Kernel(subcommand) => command::kernel::kernel(&subcommand),
         Command::Check { scenarios } => command::catalogue::check(&scenarios),
         Command::List { directory } => command::catalogue::list(directory.as_deref()),
         Command::Explain { scenario, settings } => command::catalogue::explain(&scenario, &settings),

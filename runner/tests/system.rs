@@ -13,6 +13,8 @@ mod bench;
 mod ctl;
 #[path = "system/end.rs"]
 mod end;
+#[path = "system/kernel.rs"]
+mod kernel;
 #[path = "system/needs.rs"]
 mod needs;
 #[path = "system/operations.rs"]
@@ -32,7 +34,7 @@ mod serve;
 #[path = "system/workers.rs"]
 mod workers;
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::{Arguments, Completion, Trial};
 use needs::Need;
 
 fn main() {
@@ -56,6 +58,7 @@ fn main() {
         end::tests(),
         serve::tests(),
         ctl::tests(),
+        kernel::tests(),
     ];
     let trials = tests.into_iter().flatten().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit();
@@ -65,18 +68,27 @@ fn main() {
 type Test = (&'static str, &'static [Need], fn());
 
 fn trial((name, needs, test): Test) -> Trial {
-    let missing: Vec<String> = needs.iter().filter_map(|need| need.missing()).collect();
-    if missing.is_empty() {
-        return Trial::test(name, move || {
-            test();
-            Ok(())
+    let (late, early): (Vec<Need>, Vec<Need>) = needs.iter().partition(|need| matches!(need, Need::Mirror));
+    let is_required = std::env::var_os("BRIM_TEST_REQUIRE").is_some();
+    let lacks = |why: String| format!("this must run here, but the machine lacks: {why}").into();
+    let Some(why) = missing(&early) else {
+        return Trial::ignorable_test(name, move || match missing(&late) {
+            Some(why) if is_required => Err(lacks(why)),
+            Some(why) => Ok(Completion::ignored_with(format!("it needs {why}"))),
+            None => {
+                test();
+                Ok(Completion::Completed)
+            }
         });
-    }
-    let why = missing.join(", ");
-    if std::env::var_os("BRIM_TEST_REQUIRE").is_some() {
-        return Trial::test(name, move || {
-            Err(format!("this must run here, but the machine lacks: {why}").into())
-        });
+    };
+    if is_required {
+        return Trial::test(name, move || Err(lacks(why)));
     }
     Trial::test(format!("{name} (skipped, it needs {why})"), || Ok(())).with_ignored_flag(true)
+}
+
+/// What is missing of some needs, in words; `None` if all is there.
+fn missing(needs: &[Need]) -> Option<String> {
+    let missing: Vec<String> = needs.iter().filter_map(|need| need.missing()).collect();
+    (!missing.is_empty()).then(|| missing.join(", "))
 }

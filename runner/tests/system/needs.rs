@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 /// One thing a test needs.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +17,8 @@ pub(crate) enum Need {
     Tracefs,
     /// A program.
     Tool(&'static str),
+    /// A mirror of Debian within the reach of apt. Looked for when the test runs, as it takes a second.
+    Mirror,
 }
 
 /// What every test of a scenario on btrfs needs.
@@ -30,6 +33,7 @@ impl Need {
             Self::Kernel(major, minor) => kernel(major, minor),
             Self::Tracefs => filesystem("tracefs"),
             Self::Tool(name) => tool(name),
+            Self::Mirror => mirror(),
         }
     }
 }
@@ -55,6 +59,26 @@ fn kernel(major: u32, minor: u32) -> Option<String> {
     let mut parts = release.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
     let running = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
     (running < (major, minor)).then(|| format!("kernel {major}.{minor} or newer"))
+}
+
+/// Fetches the smallest file of the mirror that this machine's apt has for a release of Debian.
+fn mirror() -> Option<String> {
+    let format = ["indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages"];
+    let said = Command::new("apt-get").args(format).output().map(|output| output.stdout).unwrap_or_default();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    let releases = ["bullseye", "bookworm", "trixie", "forky", "sid", "stable", "testing", "unstable"];
+    let missing = || "a mirror of Debian within the reach of apt".to_owned();
+    let mut sources = said.lines().filter_map(|line| line.split_once(' '));
+    let Some((uri, release)) = sources.find(|(_, release)| releases.contains(release)) else {
+        return Some(missing());
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let helper = Command::new("/usr/lib/apt/apt-helper")
+        .args(["-q", "-o", "Acquire::Retries=0", "download-file", &format!("{uri}dists/{release}/Release")])
+        .arg(directory.path().join("Release"))
+        .output();
+    let is_there = helper.is_ok_and(|output| output.status.success());
+    (!is_there).then(missing)
 }
 
 fn tool(name: &str) -> Option<String> {
