@@ -28,6 +28,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run scenarios: prepare, try, judge, show
     Run(Run),
+    /// Run a scenario on several kernels and show what differs: a patch and its base, two releases
+    Compare(Compare),
     /// Run any program in a filesystem that is exactly so full, and show what the kernel did to it
     Exec(Exec),
     /// Like exec, with your shell
@@ -65,6 +67,13 @@ pub(crate) enum Command {
     /// The agent: started by brim itself
     #[command(name = "__agent", hide = true)]
     Agent { parent: u32 },
+    /// The process around a guest: started by brim itself
+    #[command(name = "__guard", hide = true)]
+    Guard {
+        parent: u32,
+        #[arg(last = true)]
+        command: Vec<std::ffi::OsString>,
+    },
     /// The first process around a program: started by the agent
     #[command(name = "__supervise", hide = true)]
     Supervise {
@@ -107,9 +116,35 @@ pub(crate) struct Run {
     pub(crate) without_fault: Vec<String>,
     #[command(flatten)]
     pub(crate) rig: Rig,
+    /// The kernel to run it on, once for each: a name of `brim kernel list`, a file, or `running`, which it is if not given
+    #[arg(long, value_name = "KERNEL")]
+    pub(crate) kernel: Vec<String>,
+    /// The modules of a kernel that is a file: a directory with modules.dep; none if everything is built in
+    #[arg(long, value_name = "DIR", requires = "kernel")]
+    pub(crate) modules: Option<PathBuf>,
+    /// Exit as `git bisect run` wants it: 1 where it is reproduced, 0 where it is not, 125 where nothing can be said
+    #[arg(long)]
+    pub(crate) git_bisect: bool,
     /// Print the journal as JSON lines instead of text
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Compare {
+    /// A scenario file, or a name from the catalogue
+    pub(crate) scenario: String,
+    #[command(flatten)]
+    pub(crate) parameters: Parameters,
+    /// A kernel, as `brim run --kernel` has it; `running` is the running one
+    #[arg(long, value_name = "KERNEL", required = true)]
+    pub(crate) kernel: Vec<String>,
+    /// How often it is tried on each
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) trials: u32,
+    /// The seed of everything drawn, decimal or 0x…
+    #[arg(long, default_value = "1", value_parser = seed)]
+    pub(crate) seed: u64,
 }
 
 #[derive(Clone, Copy, Debug, Args)]

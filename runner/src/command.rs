@@ -1,6 +1,7 @@
 //! The subcommands, one file each.
 
 pub(crate) mod catalogue;
+pub(crate) mod compare;
 pub(crate) mod ctl;
 pub(crate) mod doctor;
 pub(crate) mod exec;

@@ -10,7 +10,7 @@ use brim_scenario::ScenarioError;
 use miette::Diagnostic;
 
 use crate::kernel::KernelError;
-use crate::rig::RigError;
+use crate::rig::{RigError, Unfit};
 
 /// The exit codes of brim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub(crate) enum Exit {
     Inconclusive,
     /// SIGINT or SIGTERM.
     Interrupted,
+    /// `git bisect run` is to try another commit.
+    Skip,
     /// What a program that brim ran exited with.
     Program(u8),
 }
@@ -41,6 +43,7 @@ impl Exit {
             Self::Rig => 3,
             Self::Inconclusive => 4,
             Self::Interrupted => 130,
+            Self::Skip => 125,
             Self::Program(code) => code,
         }
     }
@@ -158,9 +161,11 @@ impl Error {
 
 impl From<RigError> for Error {
     fn from(source: RigError) -> Self {
-        if matches!(source, RigError::Interrupted) {
-            return Self::Interrupted;
-        }
+        let source = match source {
+            RigError::Interrupted => return Self::Interrupted,
+            RigError::Kernel(error) => return Self::Kernel(error),
+            other => other,
+        };
         let help = match &source {
             RigError::Agent(failure) if failure.refused => {
                 let help = failure.help.clone().unwrap_or_default();
@@ -170,6 +175,14 @@ impl From<RigError> for Error {
             _ => "`brim doctor` says what this machine can do and what mends the rest".to_owned(),
         };
         Self::Rig { source, help }
+    }
+}
+
+impl From<Unfit> for Error {
+    fn from(unfit: Unfit) -> Self {
+        let help =
+            "name a kernel of `brim kernel list`, and leave --rig out: brim takes the one that suits it";
+        Self::Usage { what: unfit.to_string(), help: help.to_owned() }
     }
 }
 

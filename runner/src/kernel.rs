@@ -72,7 +72,29 @@ pub(crate) struct Module {
     pub(crate) is_required: bool,
 }
 
+/// The kernel that runs brim, where kernels are named.
+const RUNNING: &str = "running";
+
+/// What a kernel is called; `None` is the running one.
+pub(crate) fn name(kernel: Option<&Kernel>) -> &str {
+    kernel.map_or(RUNNING, |kernel| kernel.name.as_str())
+}
+
 impl Kernel {
+    /// Finds each kernel, `None` for the running one; that one alone where none is named.
+    ///
+    /// # Errors
+    /// One is not here, or is no kernel.
+    pub(crate) fn find_all(
+        words: &[String],
+        modules: Option<&Path>,
+    ) -> Result<Vec<Option<Self>>, KernelError> {
+        if words.is_empty() {
+            return Ok(vec![None]);
+        }
+        words.iter().map(|word| (word != RUNNING).then(|| Self::find(word, modules)).transpose()).collect()
+    }
+
     /// Finds a kernel by its name, or by the path of an image. `modules` is for images that have some, and goes before those
     /// that are kept with a name.
     ///
@@ -143,6 +165,12 @@ impl Kernel {
             Ok(Module { name: step.name, elf, is_required: step.is_required })
         };
         steps.into_iter().map(read).collect()
+    }
+
+    /// Whether it has a module, or what is in it built in.
+    pub(crate) fn has(&self, module: &str) -> bool {
+        let Some(directory) = &self.modules else { return true };
+        modules::Index::read(directory).is_ok_and(|index| index.order(&[module]).is_ok())
     }
 
     /// A vmlinux that QEMU can enter by PVH, which saves a guest the time to unpack itself. A bzImage is unpacked once.

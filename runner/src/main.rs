@@ -11,11 +11,13 @@ mod command;
 mod error;
 mod executor;
 mod faults;
+mod guard;
 mod interrupt;
 mod kernel;
 mod output;
 mod profile;
 mod rig;
+mod tool;
 mod write_log;
 
 use std::os::fd::AsFd;
@@ -28,8 +30,15 @@ use cli::{Cli, Command};
 use error::{Error, Exit};
 
 fn main() -> ExitCode {
+    if std::process::id() == 1
+        && std::env::args_os().next().is_some_and(|name| name == rig::guest::init::PATH)
+    {
+        rig::guest::init::run();
+        return ExitCode::SUCCESS;
+    }
     let result = match Cli::parse().command {
         Command::Run(arguments) => command::run::run(&arguments),
+        Command::Compare(arguments) => command::compare::compare(&arguments),
         Command::Exec(arguments) => command::exec::exec(&arguments.brim, &arguments.command),
         Command::Shell(brim) => command::exec::shell(&brim),
         Command::Serve(arguments) => command::serve::serve(&arguments),
@@ -42,6 +51,7 @@ fn main() -> ExitCode {
         Command::Explain { scenario, settings } => command::catalogue::explain(&scenario, &settings),
         Command::Doctor => Ok(command::doctor::doctor()),
         Command::Agent { parent } => agent(parent),
+        Command::Guard { parent, command } => guard::run(parent, &command),
         Command::Supervise { parent, command } => {
             part(|| brim_agent::supervise(parent, &command).map_err(|failure| (failure, 1)))
         }

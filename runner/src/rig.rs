@@ -1,11 +1,35 @@
 //! Rigs: what sets up a disk, a kernel and a mount, and always takes them down.
 
-pub(crate) mod host;
+pub(crate) mod guest;
+pub(crate) mod local;
+pub(crate) mod workbench;
 
 use std::io;
 use std::str::FromStr;
 
 use brim_agent::Failure;
+use brim_trial::{Counters, Event};
+
+use crate::interrupt::Interrupt;
+use crate::kernel::{Kernel, KernelError, Kind};
+use crate::rig::guest::{Guest, InitramfsError};
+use crate::rig::local::Link;
+use crate::rig::workbench::{Preparation, Trial, Workbench};
+
+/// What plans run on.
+pub(crate) trait Rig {
+    /// What it is called.
+    fn name(&self) -> RigName;
+
+    /// The kernel's release, as uname(2) has it.
+    fn kernel(&self) -> &str;
+
+    /// Brings a disk to the state that trials begin in, or as near as it gets; what its filesystem counts then.
+    fn prepare(&mut self, preparation: &Preparation) -> Result<Counters, RigError>;
+
+    /// Runs one trial on a fork of the disk prepared last, and tells what was seen.
+    fn trial(&mut self, trial: &Trial, emit: &mut dyn FnMut(Event)) -> Result<(), RigError>;
+}
 
 /// Why a rig failed.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +58,33 @@ pub(crate) enum RigError {
     /// A system call did not end even without its disk.
     #[error("a system call did not end, not even without its disk")]
     Stuck,
+    /// The kernel that was asked for is not there, or lacks something.
+    #[error(transparent)]
+    Kernel(Box<KernelError>),
+    /// There is nothing for a guest to boot into.
+    #[error("cannot put the guest's initramfs together")]
+    Initramfs(#[from] InitramfsError),
+    /// A guest could not be started.
+    #[error("cannot start the kernel {kernel}")]
+    GuestStart {
+        /// Its name.
+        kernel: String,
+        source: io::Error,
+    },
+    /// A guest ended where it should have worked.
+    #[error("the guest is gone: {how}{}", quoted(last_words))]
+    GuestDied {
+        /// How.
+        how: String,
+        /// What its kernel printed last.
+        last_words: Vec<String>,
+    },
+    /// Something failed in a guest.
+    #[error("in the guest: {0}")]
+    Guest(String),
+    /// A trial was asked for before its disk was prepared.
+    #[error("no disk is prepared")]
+    Unprepared,
     /// SIGINT or SIGTERM came.
     #[error("interrupted")]
     Interrupted,
@@ -45,34 +96,86 @@ impl RigError {
     }
 }
 
-/// The rigs of this release.
+impl From<KernelError> for RigError {
+    fn from(error: KernelError) -> Self {
+        Self::Kernel(Box::new(error))
+    }
+}
+
+fn quoted(lines: &[String]) -> String {
+    lines.iter().flat_map(|line| ["\n| ", line]).collect()
+}
+
+/// The rigs, as `--rig` names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RigName {
+    /// What suits the kernel.
+    Auto,
     /// FUSE and loop on the running kernel.
     HostFuse,
+    /// nbd.ko of the running kernel.
+    HostNbd,
+    /// User Mode Linux.
+    Uml,
 }
 
 impl RigName {
+    const ALL: [(&str, Self); 4] = [
+        ("auto", Self::Auto),
+        ("host/fuse", Self::HostFuse),
+        ("host/nbd", Self::HostNbd),
+        ("uml", Self::Uml),
+    ];
+
     /// The name as `--rig` takes it.
     pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::HostFuse => "host/fuse",
-        }
+        Self::ALL.iter().find(|(_, rig)| *rig == self).map_or("auto", |(name, _)| name)
     }
+
+    /// The rig for a kernel, or for the running one.
+    pub(crate) fn stand(self, kernel: Option<&Kernel>, interrupt: &Interrupt) -> Result<Box<dyn Rig>, Unfit> {
+        let interrupt = interrupt.clone();
+        Ok(match (self, kernel) {
+            (Self::Auto | Self::HostFuse, None) => Box::new(Workbench::new(interrupt, Link::Fuse)),
+            (Self::HostNbd, None) => Box::new(Workbench::new(interrupt, Link::Nbd)),
+            (Self::Auto | Self::Uml, Some(kernel)) if kernel.kind == Kind::Uml => {
+                Box::new(Guest::new(kernel.clone(), interrupt))
+            }
+            (Self::Uml, None) => return Err(Unfit::NoKernel { rig: self.name() }),
+            (_, Some(kernel)) => return Err(Unfit::Kernel { rig: self.name(), kernel: kernel.name.clone() }),
+        })
+    }
+}
+
+/// Why a rig is not for a kernel.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unfit {
+    /// It needs one.
+    #[error("the rig {rig} boots a kernel, and none is named")]
+    NoKernel {
+        /// The rig.
+        rig: &'static str,
+    },
+    /// It is for others.
+    #[error("the rig {rig} does not boot the kernel {kernel}")]
+    Kernel {
+        /// The rig.
+        rig: &'static str,
+        /// The kernel.
+        kernel: String,
+    },
 }
 
 impl FromStr for RigName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" | "host/fuse" => Ok(Self::HostFuse),
-            "host/nbd" | "uml" | "qemu/nbd" | "qemu/virtio" => Err(format!(
-                "the rig {text} is planned but not in this release; use host/fuse (auto takes it)"
-            )),
-            _ => {
-                Err("the rigs are auto, host/fuse, and later host/nbd, uml, qemu/nbd, qemu/virtio".to_owned())
+        let found = Self::ALL.iter().find(|(name, _)| *name == text).map(|(_, rig)| *rig);
+        found.ok_or_else(|| match text {
+            "qemu" | "qemu/nbd" | "qemu/virtio" => {
+                format!("the rig {text} is planned but not in this release; uml boots other kernels")
             }
-        }
+            _ => "the rigs are auto, host/fuse, host/nbd, uml, and later qemu/nbd, qemu/virtio".to_owned(),
+        })
     }
 }

@@ -12,7 +12,7 @@ use crate::failure::Trying;
 use crate::sys;
 
 /// The logical block size of the device: a disk may have any size that is a multiple of it.
-const SECTOR: u32 = 512;
+pub(crate) const SECTOR: u32 = 512;
 /// How often another process may take the free device we were just shown.
 const RACES_MAX: u32 = 64;
 

@@ -2,8 +2,9 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use brim_trial::event::{StepEvent, When};
-use brim_trial::{Errno, Event, Nanos, Phase, Step};
+use brim_trial::event::{SpaceKind, StepEvent, When};
+use brim_trial::operation::Range;
+use brim_trial::{BLOCK, Bytes, Errno, Event, Nanos, Phase, Step};
 
 use crate::Failure;
 use crate::asks::Asks;
@@ -13,6 +14,7 @@ use crate::kernel_log::KernelLog;
 use crate::protocol::{Ask, TrialOrder};
 use crate::site::Site;
 use crate::steps::{self, Outcome, Steps};
+use crate::sys;
 use crate::tickets::Tickets;
 use crate::watch::{self, Watch};
 
@@ -61,7 +63,13 @@ pub(crate) fn run(order: &TrialOrder, mut bench: Bench<'_>) -> Result<(), Failur
 
 impl Bench<'_> {
     fn steps<'a>(&'a self, order: &'a TrialOrder) -> Steps<'a> {
-        Steps { site: self.site, device: self.device, asks: self.asks, faults: &order.faults }
+        Steps {
+            trial: order.trial,
+            site: self.site,
+            device: self.device,
+            asks: self.asks,
+            faults: &order.faults,
+        }
     }
 
     fn with_tickets<T>(&self, work: impl FnOnce(&mut Tickets) -> T) -> Option<T> {
@@ -182,10 +190,10 @@ impl Run<'_, '_> {
             None => step.name.clone(),
         };
         watch.begin(self.order.trial, &what, self.order.step_limit);
-        let from = monotonic();
+        let from = sys::monotonic();
         let seed = seed(self.order, self.index, place.at, place.iteration);
         let outcome = self.bench.steps(self.order).run(&step.operation, place.iteration, seed)?;
-        let to = monotonic();
+        let to = sys::monotonic();
         if outcome.given_up {
             return Ok(End::GivenUp);
         }
@@ -201,6 +209,19 @@ impl Run<'_, '_> {
         Ok(if failed { End::Failed(outcome.result.err()) } else { End::Rounds })
     }
 
+    /// The space that is too small for what was to be written, by the counters of this moment.
+    fn lacking(self, range: Option<Range>) -> Result<Option<SpaceKind>, Failure> {
+        let Some(range) = range else { return Ok(None) };
+        let block = |bytes: u64| bytes.next_multiple_of(BLOCK.0);
+        // A write that is not aligned touches the blocks that it shares, too.
+        let first = range.offset.0 - range.offset.0 % BLOCK.0;
+        let wanted = Bytes(block(range.offset.0.saturating_add(range.length.0)).saturating_sub(first));
+        if !self.bench.site.is_mounted() {
+            return Ok(None);
+        }
+        self.bench.site.with(|mounted| mounted.counters().map(|counters| counters.lacking(wanted)))
+    }
+
     fn event(
         self,
         place: Place,
@@ -212,7 +233,19 @@ impl Run<'_, '_> {
         let refused = |tickets: &mut Tickets| {
             fsid.and_then(|fsid| tickets.refused_to(watch::this_thread(), fsid, from, to))
         };
-        let space = if outcome.result.is_err() { self.bench.with_tickets(refused).flatten() } else { None };
+        let range = match outcome.syscall {
+            // A file that could not be opened has not been worked on anywhere.
+            "openat" => None,
+            _ => steps::range(&step.operation, place.iteration)?,
+        };
+        let (space, space_counted) = match (outcome.result, &self.bench.tickets) {
+            (Ok(_), _) => (None, false),
+            (Err(_), Some(_)) => (self.bench.with_tickets(refused).flatten(), false),
+            (Err(errno), None) => {
+                let space = if errno == Errno::ENOSPC { self.lacking(range)? } else { None };
+                (space, space.is_some())
+            }
+        };
         Ok(StepEvent {
             trial: self.order.trial,
             phase: self.index,
@@ -221,15 +254,12 @@ impl Run<'_, '_> {
             iteration: place.iteration,
             syscall: outcome.syscall.to_owned(),
             file: step.operation.file().map(ToOwned::to_owned),
-            // A file that could not be opened has not been worked on anywhere.
-            range: match outcome.syscall {
-                "openat" => None,
-                _ => steps::range(&step.operation, place.iteration)?,
-            },
+            range,
             returned: outcome.result.ok(),
             errno: outcome.result.err(),
             short: outcome.short,
             space,
+            space_counted,
             nanos: Nanos(to - from),
             by: step.by.clone(),
             held: outcome.held.clone(),
@@ -284,11 +314,4 @@ fn seed(order: &TrialOrder, phase: usize, step: usize, iteration: u64) -> u64 {
 
 fn number(index: usize) -> u64 {
     u64::try_from(index).unwrap_or(u64::MAX)
-}
-
-/// `CLOCK_MONOTONIC` in nanoseconds: the clock of the trace records.
-fn monotonic() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-    seconds * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
 }

@@ -6,10 +6,12 @@ use std::io::{self, BufRead, BufReader, IoSlice, IoSliceMut, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use brim_trial::event::HeldRequest;
 use brim_trial::plan::Filesystem;
 use brim_trial::{ByteRange, Bytes, Counters, Event, Nanos, Phase, Survival};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags,
@@ -27,7 +29,14 @@ pub enum Command {
     OpenFuse,
     /// Put a loop device over the disk's file.
     AttachLoop,
-    /// Make a filesystem on the loop device.
+    /// Give nbd.ko a connection to the disk, which is on the second socket.
+    AttachNbd {
+        /// The size of the disk.
+        size: Bytes,
+        /// The transmission flags of the export.
+        flags: u16,
+    },
+    /// Make a filesystem on the block device.
     MakeFilesystem(Filesystem),
     /// Mount it.
     Mount(Filesystem),
@@ -47,7 +56,7 @@ pub enum Command {
     },
     /// Unmount the filesystem.
     Unmount,
-    /// Take the loop device and the FUSE mount away.
+    /// Take the block device and the FUSE mount away.
     Detach,
     /// The answer to a [`Message::Ask`], or why the executor could not do what it was asked.
     Answer {
@@ -166,11 +175,6 @@ pub enum Reply {
     Done,
     /// The FUSE file descriptor is on the second socket.
     Fuse,
-    /// The loop device.
-    Loop {
-        /// Its path.
-        device: String,
-    },
     /// The mount.
     Mounted {
         /// Its path in the agent's namespace.
@@ -211,10 +215,21 @@ impl Lines {
         self.reader.get_ref()
     }
 
-    /// Whether a part of a line has been read already.
-    #[must_use]
-    pub fn buffered(&self) -> bool {
-        !self.reader.buffer().is_empty()
+    /// Waits for the next line, or the end of the stream, and says whether there is something within `limit`.
+    ///
+    /// # Errors
+    /// The socket failed.
+    pub fn wait(&self, limit: Duration) -> io::Result<bool> {
+        if !self.reader.buffer().is_empty() {
+            return Ok(true);
+        }
+        let limit = Timespec::try_from(limit).map_err(io::Error::other)?;
+        let mut fds = [PollFd::from_borrowed_fd(self.stream().as_fd(), PollFlags::IN)];
+        match rustix::event::poll(&mut fds, Some(&limit)) {
+            Ok(ready) => Ok(ready > 0),
+            Err(rustix::io::Errno::INTR) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
     }
 }
 

@@ -44,6 +44,8 @@ pub(crate) struct Outcome {
 /// What operations work with. Every worker may run one at the same time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Steps<'a> {
+    /// Which trial it is.
+    pub(crate) trial: u32,
     pub(crate) site: &'a Site,
     pub(crate) device: &'a Device,
     pub(crate) asks: &'a Asks,
@@ -79,6 +81,7 @@ impl Steps<'_> {
             Operation::ResizeDisk { size } => self.resize(Bytes(round.value(size)?)),
             Operation::Scrub {} => Ok(Outcome::new("ioctl", self.site.at(|root| sys::btrfs::scrub(root)))),
             Operation::DropCaches {} => whole::drop_caches(),
+            Operation::Panic { trial } => whole::panic_in(*trial, self.trial),
             Operation::Remount {} => self.remount(),
             Operation::Check {} => self.check(),
             Operation::PowerCut { survival } => self.power_cut(*survival, round.seed),

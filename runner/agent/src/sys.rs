@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use rustix::io;
 use rustix::ioctl::{self, NoArg, Setter, opcode};
+use rustix::process::Signal;
 use rustix::thread::UnshareFlags;
 use syscalls::Sysno;
 
@@ -27,9 +28,37 @@ pub fn kernel_release() -> String {
 /// # Errors
 /// prctl(2) failed.
 pub fn die_with_parent(parent: u32) -> io::Result<bool> {
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    signal_with_parent(parent, Signal::KILL)
+}
+
+/// As [`die_with_parent`], but with a SIGTERM, for a process that has something to do before.
+///
+/// # Errors
+/// prctl(2) failed.
+pub fn told_with_parent(parent: u32) -> io::Result<bool> {
+    signal_with_parent(parent, Signal::TERM)
+}
+
+fn signal_with_parent(parent: u32, signal: Signal) -> io::Result<bool> {
+    rustix::process::set_parent_process_death_signal(Some(signal))?;
     let now = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get());
     Ok(now.is_some_and(|now| u32::try_from(now) == Ok(parent)))
+}
+
+// include/uapi/linux/time.h, v6.12.
+const CLOCK_MONOTONIC: usize = 1;
+
+/// `CLOCK_MONOTONIC` in nanoseconds: the clock of the trace records. It is asked by system call, as a kernel of User Mode Linux
+/// has not all of the vDSO that rustix insists on (7.2 lacks `__vdso_getcpu`).
+pub(crate) fn monotonic() -> u64 {
+    let mut now = [0_i64; 2];
+    // SAFETY: clock_gettime(2) fills a `struct timespec`, which is two numbers of 64 bits here (asm-generic/posix_types.h).
+    let read = unsafe {
+        syscalls::syscall2(Sysno::clock_gettime, CLOCK_MONOTONIC, now.as_mut_ptr().expose_provenance())
+    };
+    let [seconds, nanoseconds] = if read.is_ok() { now } else { [0; 2] };
+    let number = |value: i64| u64::try_from(value).unwrap_or(0);
+    number(seconds) * 1_000_000_000 + number(nanoseconds)
 }
 
 /// Calls this thread what it is: started by way of /proc/self/exe it would be `exe` in ps(1) and in the kernel log.
@@ -156,6 +185,24 @@ pub(crate) fn loop_set_capacity(device: impl AsFd) -> io::Result<()> {
 pub(crate) fn flush_buffers(device: impl AsFd) -> io::Result<()> {
     // SAFETY: BLKFLSBUF takes no argument that it reads.
     unsafe { ioctl::ioctl(device, NoArg::<BLKFLSBUF>::new()) }
+}
+
+// include/uapi/linux/random.h, v6.12: _IOW('R', 0x03, int[2]), with a `struct rand_pool_info` behind the pointer.
+const RNDADDENTROPY: ioctl::Opcode = opcode::write::<[i32; 2]>(b'R', 3);
+
+/// `struct rand_pool_info` with room for a seed.
+#[repr(C)]
+struct RandPoolInfo {
+    entropy_count: i32,
+    buf_size: i32,
+    buf: [u8; 32],
+}
+
+/// Adds `seed` to the kernel's entropy, and has every bit of it count.
+pub(crate) fn add_entropy(random: impl AsFd, seed: &[u8; 32]) -> io::Result<()> {
+    let info = RandPoolInfo { entropy_count: 256, buf_size: 32, buf: *seed };
+    // SAFETY: RNDADDENTROPY reads a `struct rand_pool_info` and as many bytes behind it as its `buf_size` says.
+    unsafe { ioctl::ioctl(random, Setter::<RNDADDENTROPY, RandPoolInfo>::new(info)) }
 }
 
 // include/uapi/linux/fs.h, v6.12: wait for what is under way, write the rest, wait for that.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use brim_trial::event::{KERNEL_LOG, TICKETS};
 use brim_trial::plan::Filesystem;
-use brim_trial::{Event, Nanos};
+use brim_trial::{Bytes, Event, Nanos};
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::Failure;
@@ -16,8 +16,9 @@ use crate::failure::Trying;
 use crate::filesystem::{self, Mounted};
 use crate::fill;
 use crate::kernel_log::KernelLog;
-use crate::loop_device::LoopDevice;
+use crate::loop_device::{LoopDevice, SECTOR};
 use crate::namespace::{self, RunDirectory};
+use crate::nbd_device::{NbdDevice, NbdSettings};
 use crate::phase::{self, Bench};
 use crate::program;
 use crate::protocol::{self, Command, Message, Reply, TrialOrder};
@@ -41,6 +42,8 @@ pub(crate) struct Worker {
     tickets: Option<Tickets>,
     kernel_log: Option<KernelLog>,
     missing: Vec<Event>,
+    /// The disk's FUSE filesystem is mounted.
+    has_fuse: bool,
     device: Option<Device>,
     mounted: Option<Mounted>,
 }
@@ -60,7 +63,8 @@ impl Worker {
         };
         let tickets = record_tickets(&run).map_err(|failure| or_missing(TICKETS, failure)).ok();
         let kernel_log = KernelLog::open().map_err(|failure| or_missing(KERNEL_LOG, failure)).ok();
-        Self { run, channel, fds, asks, watch, tickets, kernel_log, missing, device: None, mounted: None }
+        let (has_fuse, device, mounted) = (false, None, None);
+        Self { run, channel, fds, asks, watch, tickets, kernel_log, missing, has_fuse, device, mounted }
     }
 
     /// Carries out one command and answers it.
@@ -82,6 +86,7 @@ impl Worker {
         match command {
             Command::OpenFuse => self.open_fuse(),
             Command::AttachLoop => self.attach_loop(),
+            Command::AttachNbd { size, flags } => self.attach_nbd(size, flags),
             Command::MakeFilesystem(filesystem) => self.make(&filesystem),
             Command::Mount(filesystem) => self.mount(&filesystem),
             Command::Fill { data_free } => fill::fill(self.mounted()?, data_free).map(Reply::Counters),
@@ -113,14 +118,23 @@ impl Worker {
         // Only the server may hold this descriptor: when the server is gone, so is the disk, and nothing waits for it.
         protocol::send_fds(&self.fds, &[std::os::fd::AsFd::as_fd(&fuse)])
             .trying(|| "hand the FUSE descriptor over".to_owned())?;
+        self.has_fuse = true;
         Ok(Reply::Fuse)
     }
 
     fn attach_loop(&mut self) -> Result<Reply, Failure> {
-        let device = Device::from(LoopDevice::over(&self.run.disk().join(DISK_FILE))?);
-        let path = device.path().to_owned();
-        self.device = Some(device);
-        Ok(Reply::Loop { device: path })
+        self.device = Some(LoopDevice::over(&self.run.disk().join(DISK_FILE))?.into());
+        Ok(Reply::Done)
+    }
+
+    fn attach_nbd(&mut self, size: Bytes, flags: u16) -> Result<Reply, Failure> {
+        let what = || "take the disk's connection over".to_owned();
+        let streams = protocol::receive_fds(&self.fds).trying(what)?;
+        let stream =
+            streams.into_iter().next().ok_or_else(|| Failure::new(what(), "no descriptor came with it"))?;
+        let settings = NbdSettings { size, block_size: SECTOR, flags };
+        self.device = Some(NbdDevice::connect(stream, &settings)?.into());
+        Ok(Reply::Done)
     }
 
     fn make(&mut self, filesystem: &Filesystem) -> Result<Reply, Failure> {
@@ -194,6 +208,9 @@ impl Worker {
         if let Some(device) = self.device.take() {
             device.detach()?;
         }
+        if !std::mem::take(&mut self.has_fuse) {
+            return Ok(Reply::Done);
+        }
         let disk = self.run.disk();
         rustix::mount::unmount(&disk, UnmountFlags::DETACH)
             .trying(|| format!("unmount {}", disk.display()))?;
@@ -229,6 +246,7 @@ fn name(command: &Command) -> &'static str {
     match command {
         Command::OpenFuse => "mounting the disk",
         Command::AttachLoop => "attaching the loop device",
+        Command::AttachNbd { .. } => "attaching the nbd device",
         Command::MakeFilesystem(_) => "mkfs",
         Command::Mount(_) => "mount",
         Command::Fill { .. } => "the fill",

@@ -1,14 +1,16 @@
 //! The evidence of one trial, or of a program, line by line.
 
 use brim_trial::event::{
-    Found, KERNEL_LOG, KernelLogLine, Lateness, Lost, Problem, Program, RequestCount, Said, StepEvent, Stuck,
-    Ticket, When,
+    Crash, Found, KERNEL_LOG, KernelLogLine, Lateness, Lost, Problem, Program, RequestCount, Said, StepEvent,
+    Stuck, Ticket, When,
 };
 use brim_trial::judge::blocks;
 use brim_trial::{Bytes, Counters, Event, Nanos};
 
 use crate::style::Style;
 
+/// How wide the name of a finding is.
+pub(crate) const LABEL: usize = 11;
 /// Lines of the kernel log that are shown; the journal has all of them.
 const LOG_LINES_MAX: usize = 12;
 /// syslog(2)'s level of a warning: what is below speaks of an error.
@@ -24,6 +26,10 @@ pub fn lines(events: &[Event], trial: u32, style: Style) -> Vec<String> {
         Event::Program(program) => Some(ran(program)),
         _ => None,
     }));
+    lines.extend(events.iter().flat_map(|event| match event {
+        Event::Crash(found) if found.trial == trial => crash(found, style),
+        _ => Vec::new(),
+    }));
     lines.extend(space(events, trial));
     lines.extend(tickets(events, trial));
     lines.extend(requests(events, trial));
@@ -34,8 +40,18 @@ pub fn lines(events: &[Event], trial: u32, style: Style) -> Vec<String> {
     lines
 }
 
+/// How the kernel ended, and what it printed last.
+fn crash(crash: &Crash, style: Style) -> Vec<String> {
+    let lines = &crash.last_words;
+    // A panic says first what it is about; without one, the end says most.
+    let panic = lines.iter().position(|line| line.contains(&crash.how));
+    let first = panic.unwrap_or(lines.len().saturating_sub(LOG_LINES_MAX));
+    let words = lines.iter().skip(first).take(LOG_LINES_MAX).map(|line| label("", style.faint(line)));
+    std::iter::once(label("crash", style.strong(&crash.how))).chain(words).collect()
+}
+
 fn label(name: &str, text: impl std::fmt::Display) -> String {
-    format!("{name:<11} {text}")
+    format!("{name:<LABEL$} {text}")
 }
 
 /// `fallocate ok ×3, pwrite ok ×2, fsync ok ×2, then pwrite64 of … = ENOSPC`.
@@ -85,7 +101,11 @@ pub fn failure(step: &StepEvent) -> String {
         (None, None) => "?".to_owned(),
     };
     let short = step.short.map(|short| format!(" after {} B", short.0)).unwrap_or_default();
-    let space = step.space.map(|space| format!(", {space} reservation refused")).unwrap_or_default();
+    let space = match step.space {
+        Some(space) if step.space_counted => format!(", {space} space too small by the counters"),
+        Some(space) => format!(", {space} reservation refused"),
+        None => String::new(),
+    };
     let by = step.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
     format!("{}({file}{range}) = {result}{short}{space}{by}, i = {}", step.syscall, step.iteration)
 }

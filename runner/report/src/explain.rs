@@ -149,6 +149,8 @@ fn operation(operation: &Operation) -> String {
             "have `{to}` at offset {to_offset} share {length} of `{from}` at offset {offset} (FICLONERANGE)"
         ),
         Operation::Scrub {} => "scrub the disk".to_owned(),
+        Operation::Panic { trial: Some(trial) } => format!("panic the kernel, in trial {trial}"),
+        Operation::Panic { trial: None } => "panic the kernel".to_owned(),
         Operation::DropCaches {} => "drop what the machine has cached".to_owned(),
         Operation::Remount {} => "unmount and mount again".to_owned(),
         Operation::Check {} => {

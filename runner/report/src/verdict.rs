@@ -54,18 +54,23 @@ pub fn line(verdict: &VerdictEvent, swept: &[String], style: Style) -> String {
         .map(|name| format!("{name} = {}", verdict.params.get(name).map_or("?", String::as_str)))
         .collect();
     let coloured = style.verdict(verdict.verdict, verdict.expected, format!("{:<14}", verdict.verdict));
-    let what = match (&verdict.reason, &verdict.failed_step, verdict.errno) {
+    let what = symptom(verdict);
+    let trials = if verdict.trials > 1 { format!("{}; ", counts(verdict)) } else { String::new() };
+    let unexpected = if contradicts(verdict) { "  ← not as known" } else { "" };
+    format!("  {:<24} {coloured} {trials}{what}{unexpected}", values.join(", "))
+}
+
+/// What was seen of it: the step that failed, or why nothing can be said.
+pub(crate) fn symptom(verdict: &VerdictEvent) -> String {
+    match (&verdict.reason, &verdict.failed_step, verdict.errno) {
         (Some(reason), _, _) => reason.clone(),
         (None, Some(step), Some(errno)) => match verdict.space {
-            Some(space) => format!("{step} = {errno}, {space} reservation refused"),
+            Some(space) => format!("{step} = {errno}, for want of {space} space"),
             None => format!("{step} = {errno}"),
         },
         (None, Some(step), None) => format!("{step} was not satisfied"),
         _ => "no step failed".to_owned(),
-    };
-    let trials = if verdict.trials > 1 { format!("{}; ", counts(verdict)) } else { String::new() };
-    let unexpected = if contradicts(verdict) { "  ← not as known" } else { "" };
-    format!("  {:<24} {coloured} {trials}{what}{unexpected}", values.join(", "))
+    }
 }
 
 /// The sum of a range: how many came out how.
@@ -91,7 +96,7 @@ fn contradicts(verdict: &VerdictEvent) -> bool {
 }
 
 /// `20 of 20 trials`.
-fn counts(verdict: &VerdictEvent) -> String {
+pub(crate) fn counts(verdict: &VerdictEvent) -> String {
     let VerdictEvent { trials, reproduced, inconclusive, .. } = verdict;
     match verdict.verdict {
         _ if *trials == 0 => "no trial was run".to_owned(),
@@ -113,7 +118,7 @@ fn expectation(verdict: &VerdictEvent) -> String {
 }
 
 /// The trial that stands for all: the first with the verdict of the whole.
-fn representative(verdict: Verdict, events: &[Event]) -> Option<(u32, Verdict)> {
+pub(crate) fn representative(verdict: Verdict, events: &[Event]) -> Option<(u32, Verdict)> {
     events.iter().find_map(|event| match event {
         Event::TrialVerdict(trial) if trial.verdict == verdict => Some((trial.trial, verdict)),
         _ => None,

@@ -126,6 +126,12 @@ pub(crate) struct HeldTable {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Panic {
+    pub(crate) trial: Option<Spanned<Scalar>>,
+}
+
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Verb {
     Fallocate(Table<Fallocate>),
@@ -144,6 +150,7 @@ pub(crate) enum Verb {
     Reflink(Table<Reflink>),
     Scrub(Table<Nothing>),
     DropCaches(Table<Nothing>),
+    Panic(Table<Panic>),
     Remount(Table<Nothing>),
     Check(Table<Nothing>),
     PowerCut(Table<PowerCut>),
@@ -286,6 +293,7 @@ shapes! {
     Override => "a table such as `{ filesystem = \"xfs\", params = { … } }`",
     Phase => "a table with `name` and `step`",
     Step => "a table such as `{ do.fsync = { file = \"blob\" } }`",
+    Panic => "a table such as `{ trial = 5 }`, or `{}`",
     Await => "a table such as `{ held = \"GATE\" }`",
     Fallocate => "a table with `file`, `offset` and `length`",
     Pwrite => "a table with `file`, `offset` and `length`",

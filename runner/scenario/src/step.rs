@@ -294,6 +294,10 @@ fn operation(verb: &schema::Verb, setting: Setting<'_>, reader: &mut Reader<'_>)
         },
         Verb::Scrub(_) => Operation::Scrub {},
         Verb::DropCaches(_) => Operation::DropCaches {},
+        Verb::Panic(given) => {
+            let trial = given.trial.as_ref().map(|trial| at_least_one(trial, "trial", reader));
+            Operation::Panic { trial: trial.transpose()? }
+        }
         Verb::Remount(_) => Operation::Remount {},
         Verb::Check(_) => Operation::Check {},
         Verb::PowerCut(given) => Operation::PowerCut { survival: survival(given, reader)? },

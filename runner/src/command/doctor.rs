@@ -1,10 +1,9 @@
 //! `brim doctor`: what this machine can do, what works without the rest, and the one command that mends it.
 
 use std::fs;
-use std::path::PathBuf;
 
 use crate::error::Exit;
-use crate::output;
+use crate::{output, tool};
 
 /// One thing that brim may want.
 struct Check {
@@ -180,12 +179,7 @@ fn module(name: &str) -> bool {
 }
 
 fn tool(name: &str) -> Result<String, String> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    // The tools of filesystems are where root's PATH looks, which is not always in the PATH of sudo.
-    let found = std::env::split_paths(&path)
-        .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")])
-        .map(|directory| directory.join(name))
-        .find(|candidate| candidate.is_file());
+    let found = tool::find(name);
     found.map(|path| path.display().to_string()).ok_or_else(|| format!("no {name} in PATH"))
 }
 

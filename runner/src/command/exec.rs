@@ -15,7 +15,8 @@ use crate::error::{Error, Exit};
 use crate::interrupt::Interrupt;
 use crate::output;
 use crate::rig::RigError;
-use crate::rig::host::{self, HostFuse};
+use crate::rig::local::{Link, Local};
+use crate::rig::workbench;
 use crate::{faults, profile, write_log};
 
 /// Runs `command` at the brim and passes its exit code on.
@@ -40,7 +41,7 @@ pub(crate) fn exec(brim: &Brim, command: &[String]) -> Result<Exit, Error> {
             ),
         });
     }
-    let mut rig = HostFuse::start(interrupt)?;
+    let mut rig = Local::start(interrupt, Link::Fuse)?;
     rig.attach(&disk)?;
     rig.make(&filesystem)?;
     rig.mount(&filesystem)?;
@@ -65,8 +66,8 @@ pub(crate) fn exec(brim: &Brim, command: &[String]) -> Result<Exit, Error> {
     let asked = disk.stats();
     rig.program(from_here(command), &mut |event| events.push(event))?;
     drop(control);
-    events.push(host::requests(1, &disk, asked));
-    events.extend(rig.faults().into_iter().map(|fault| host::fault(1, fault)));
+    events.push(workbench::requests(1, &disk, asked));
+    events.extend(rig.faults().into_iter().map(|fault| workbench::fault(1, fault)));
     let _released = disk.open_all_gates();
     let style = output::style(&std::io::stderr());
     for line in evidence::lines(&events, 1, style) {

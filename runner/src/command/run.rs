@@ -1,5 +1,6 @@
 //! `brim run`: scenarios to verdicts.
 
+use brim_report::kernels::{self, Row};
 use brim_report::verdict;
 use brim_scenario::Settings as ScenarioSettings;
 use brim_trial::event::VerdictEvent;
@@ -10,9 +11,10 @@ use crate::cli;
 use crate::error::{Error, Exit};
 use crate::executor::{Executor, Settings};
 use crate::interrupt::Interrupt;
+use crate::kernel::{self, Kernel};
 use crate::output::{self, Progress};
 
-/// Runs every scenario that was named and gives the exit code of the worst.
+/// Runs every scenario that was named on every kernel that was, and gives the exit code of the worst.
 pub(crate) fn run(arguments: &cli::Run) -> Result<Exit, Error> {
     let interrupt =
         Interrupt::take_over().map_err(|source| Error::Process { what: "take signals over", source })?;
@@ -28,7 +30,7 @@ pub(crate) fn run(arguments: &cli::Run) -> Result<Exit, Error> {
         plans.iter_mut().try_for_each(|plan| without_faults(plan, &arguments.without_fault))?;
         scenarios.push((entry, plans));
     }
-    let mut verdicts = Vec::new();
+    let kernels = Kernel::find_all(&arguments.kernel, arguments.modules.as_deref())?;
     let mut progress = Progress::on_stderr(!arguments.json);
     let mut sink = |event: &Event| {
         if arguments.json {
@@ -36,20 +38,43 @@ pub(crate) fn run(arguments: &cli::Run) -> Result<Exit, Error> {
         }
         progress.event(event);
     };
-    let settings = Settings { rig: arguments.rig.rig, trials: arguments.trials, seed: arguments.rig.seed };
-    let mut executor = Executor::new(settings, interrupt, &mut sink);
-    for (entry, plans) in &scenarios {
-        match run_scenario(&mut executor, arguments, entry, plans) {
-            Ok(more) => verdicts.extend(more),
-            Err(error) => {
+    let settings = Settings { trials: arguments.trials, seed: arguments.rig.seed };
+    // Of each kernel, those of each scenario.
+    let mut verdicts: Vec<Vec<Vec<VerdictEvent>>> = Vec::new();
+    for kernel in &kernels {
+        let rig = arguments.rig.rig.stand(kernel.as_ref(), &interrupt)?;
+        let mut executor = Executor::new(settings, rig, &mut sink);
+        let on_kernel = scenarios.iter().map(|(entry, plans)| {
+            let run = Run { arguments, entry, kernel: kernel.as_ref().map(|kernel| kernel.name.as_str()) };
+            run.plans(&mut executor, plans).inspect_err(|error| {
                 if arguments.json {
-                    output::json_line(&JournalLine::from(failed(&error)));
+                    output::json_line(&JournalLine::from(failed(error)));
                 }
-                return Err(error);
-            }
+            })
+        });
+        verdicts.push(on_kernel.collect::<Result<_, _>>()?);
+    }
+    if kernels.len() > 1 && !arguments.json {
+        let names: Vec<&str> = kernels.iter().map(|kernel| kernel::name(kernel.as_ref())).collect();
+        for (index, (entry, _)) in scenarios.iter().enumerate() {
+            output::line(&format!("{}:", entry.scenario.name()));
+            table(&names, verdicts.iter().map(|on_kernel| on_kernel.get(index)));
         }
     }
-    Ok(exit(&verdicts))
+    let verdicts: Vec<&VerdictEvent> = verdicts.iter().flatten().flatten().collect();
+    Ok(if arguments.git_bisect { bisect(&verdicts) } else { exit(&verdicts) })
+}
+
+/// What each kernel made of one scenario.
+fn table<'a>(names: &[&'a str], verdicts: impl Iterator<Item = Option<&'a Vec<VerdictEvent>>>) {
+    let row = |(kernel, verdicts): (&&'a str, Option<&'a Vec<VerdictEvent>>)| Row {
+        kernel,
+        verdicts: verdicts.map_or(&[], Vec::as_slice),
+    };
+    let rows: Vec<Row<'_>> = names.iter().zip(verdicts).map(row).collect();
+    for line in kernels::table(&rows, output::style(&std::io::stdout())) {
+        output::line(&line);
+    }
 }
 
 fn without_faults(plan: &mut Plan, names: &[String]) -> Result<(), Error> {
@@ -74,33 +99,64 @@ fn failed(error: &Error) -> Event {
     Event::Failed { why: why.join(": "), exit: error.exit().code() }
 }
 
-fn run_scenario(
-    executor: &mut Executor<'_>,
-    arguments: &cli::Run,
-    entry: &Entry,
-    plans: &[Plan],
-) -> Result<Vec<VerdictEvent>, Error> {
-    let style = output::style(&std::io::stdout());
-    let swept = swept(plans);
-    let mut verdicts: Vec<VerdictEvent> = Vec::new();
-    for plan in plans {
-        let (verdict, journal) = executor.run(plan, command(arguments, entry, plan))?;
-        if !arguments.json {
-            Progress::clear(&std::io::stderr());
-            if verdicts.is_empty() {
-                output::line(&verdict::heading(&verdict, &plan.claim, style));
+/// A scenario on a kernel.
+struct Run<'a> {
+    arguments: &'a cli::Run,
+    entry: &'a Entry,
+    kernel: Option<&'a str>,
+}
+
+impl Run<'_> {
+    fn plans(&self, executor: &mut Executor<'_>, plans: &[Plan]) -> Result<Vec<VerdictEvent>, Error> {
+        let style = output::style(&std::io::stdout());
+        let swept = swept(plans);
+        let mut verdicts: Vec<VerdictEvent> = Vec::new();
+        for plan in plans {
+            let (verdict, journal) = executor.run(plan, self.command(plan))?;
+            if !self.arguments.json {
+                Progress::clear(&std::io::stderr());
+                if verdicts.is_empty() {
+                    output::line(&verdict::heading(&verdict, &plan.claim, style));
+                }
+                output::line(&match swept.as_slice() {
+                    [] => verdict::block(&verdict, &journal, style),
+                    swept => verdict::line(&verdict, swept, style),
+                });
             }
-            output::line(&match swept.as_slice() {
-                [] => verdict::block(&verdict, &journal, style),
-                swept => verdict::line(&verdict, swept, style),
-            });
+            verdicts.push(verdict);
         }
-        verdicts.push(verdict);
+        if !self.arguments.json && !swept.is_empty() {
+            output::line(&verdict::sum(&verdicts));
+        }
+        Ok(verdicts)
     }
-    if !arguments.json && !swept.is_empty() {
-        output::line(&verdict::sum(&verdicts));
+
+    /// The one line that runs a plan again.
+    fn command(&self, plan: &Plan) -> String {
+        let Self { arguments, entry, kernel } = self;
+        let mut words = vec!["brim".to_owned(), "run".to_owned(), entry.word.clone()];
+        let mut option = |name: &str, value: String| words.extend([name.to_owned(), value]);
+        if let Some(kernel) = kernel {
+            option("--kernel", (*kernel).to_owned());
+        }
+        if plan.filesystem.kind != entry.scenario.default_filesystem() {
+            option("--filesystem", plan.filesystem.kind.to_string());
+        }
+        let given = |name: &String| arguments.parameters.set.iter().any(|(set, _)| set == name);
+        for (name, value) in plan.params.iter().filter(|(name, _)| given(name)) {
+            option("--set", format!("{name}={value}"));
+        }
+        for fault in &arguments.without_fault {
+            option("--without-fault", fault.clone());
+        }
+        option("--seed", format!("{:#x}", arguments.rig.seed));
+        if arguments.trials > 1 {
+            option("--trials", arguments.trials.to_string());
+        }
+        let quoted = shlex::try_join(words.iter().map(String::as_str));
+        // Only a nul byte cannot be quoted, and no argument has one.
+        quoted.unwrap_or_else(|_| words.join(" "))
     }
-    Ok(verdicts)
 }
 
 /// The parameters whose value is not the same in all plans.
@@ -110,33 +166,23 @@ fn swept(plans: &[Plan]) -> Vec<String> {
     first.params.keys().filter(differs).cloned().collect()
 }
 
-/// The one line that runs a plan again.
-fn command(arguments: &cli::Run, entry: &Entry, plan: &Plan) -> String {
-    let mut words = vec!["brim".to_owned(), "run".to_owned(), entry.word.clone()];
-    if plan.filesystem.kind != entry.scenario.default_filesystem() {
-        words.extend(["--filesystem".to_owned(), plan.filesystem.kind.to_string()]);
-    }
-    let given = |name: &String| arguments.parameters.set.iter().any(|(set, _)| set == name);
-    for (name, value) in plan.params.iter().filter(|(name, _)| given(name)) {
-        words.extend(["--set".to_owned(), format!("{name}={value}")]);
-    }
-    for fault in &arguments.without_fault {
-        words.extend(["--without-fault".to_owned(), fault.clone()]);
-    }
-    words.extend(["--seed".to_owned(), format!("{:#x}", arguments.rig.seed)]);
-    if arguments.trials > 1 {
-        words.extend(["--trials".to_owned(), arguments.trials.to_string()]);
-    }
-    let quoted = shlex::try_join(words.iter().map(String::as_str));
-    // Only a nul byte cannot be quoted, and no argument has one.
-    quoted.unwrap_or_else(|_| words.join(" "))
-}
-
-fn exit(verdicts: &[VerdictEvent]) -> Exit {
-    let unexpected = |verdict: &&VerdictEvent| !verdict.expected;
+fn exit(verdicts: &[&VerdictEvent]) -> Exit {
+    let unexpected = |verdict: &&&VerdictEvent| !verdict.expected;
     match verdicts.iter().filter(unexpected).map(|verdict| verdict.verdict).min() {
         None => Exit::Expected,
         Some(Verdict::Inconclusive) => Exit::Inconclusive,
         Some(Verdict::Reproduced | Verdict::NotReproduced) => Exit::Unexpected,
+    }
+}
+
+/// For `git bisect run` (git-bisect(1)): a commit is bad, good, or not to be judged.
+fn bisect(verdicts: &[&VerdictEvent]) -> Exit {
+    let any = |wanted| verdicts.iter().any(|verdict| verdict.verdict == wanted);
+    if any(Verdict::Reproduced) {
+        Exit::Unexpected
+    } else if any(Verdict::Inconclusive) || verdicts.is_empty() {
+        Exit::Skip
+    } else {
+        Exit::Expected
     }
 }

@@ -63,6 +63,8 @@ pub enum Event {
     },
     /// A step did not end within its limit.
     Stuck(Stuck),
+    /// The kernel under the trial did not live to its end.
+    Crash(Crash),
     /// A reservation ticket failed in the kernel.
     Ticket(Ticket),
     /// A new line in the kernel log.
@@ -214,6 +216,9 @@ pub struct StepEvent {
     pub short: Option<Bytes>,
     /// The reservation that failed last inside the failed system call.
     pub space: Option<SpaceKind>,
+    /// `space` is from the counters right after the call, as tickets cannot be seen here: the one space that was too small.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub space_counted: bool,
     /// How long it took.
     pub nanos: Nanos,
     /// The worker that did it, where it is not the main one.
@@ -300,6 +305,17 @@ pub struct Stuck {
     pub held: Vec<String>,
     /// Kernel functions the waiting thread slept in, where the kernel tells.
     pub waiting_in: Option<String>,
+}
+
+/// A guest's kernel that panicked, hung or ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Crash {
+    /// Which trial.
+    pub trial: u32,
+    /// How: the line of the panic, where there is one.
+    pub how: String,
+    /// What it printed last.
+    pub last_words: Vec<String>,
 }
 
 /// Which space a reservation was for.

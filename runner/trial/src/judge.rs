@@ -100,6 +100,9 @@ fn inconclusive(plan: &Plan, trial: u32, events: &[Event], failed: &[&StepEvent]
             Event::Stuck(stuck) if stuck.trial == trial || stuck.trial == 0 => {
                 return Some(format!("{} did not end within its limit", stuck.what));
             }
+            Event::Crash(crash) if crash.trial == trial => {
+                return Some(format!("the kernel did not live to the end: {}", crash.how));
+            }
             Event::Phase { trial: of, .. } if *of == trial => ended = true,
             _ => {}
         }
@@ -232,6 +235,7 @@ mod tests {
             errno: Some(errno),
             short: None,
             space,
+            space_counted: false,
             nanos: Nanos(1),
             by: None,
             held: None,

@@ -116,6 +116,11 @@ pub enum Operation {
     Scrub {},
     /// Drops what the machine has cached and could read again.
     DropCaches {},
+    /// Panics the kernel of a guest.
+    Panic {
+        /// In this trial alone, counted from 1; in every trial if `None`.
+        trial: Option<u64>,
+    },
     /// Closes all files, unmounts and mounts again.
     Remount {},
     /// Unmounts, has the filesystem's own checker look for mistakes, and mounts again.
@@ -189,6 +194,7 @@ impl Operation {
             Self::Reflink { .. } => "reflink",
             Self::Scrub {} => "scrub",
             Self::DropCaches {} => "drop_caches",
+            Self::Panic { .. } => "panic",
             Self::Remount {} => "remount",
             Self::Check {} => "check",
             Self::PowerCut { .. } => "power_cut",
@@ -218,6 +224,7 @@ impl Operation {
             | Self::ResizeDisk { .. }
             | Self::Scrub {}
             | Self::DropCaches {}
+            | Self::Panic { .. }
             | Self::Remount {}
             | Self::Check {}
             | Self::PowerCut { .. }

@@ -6,7 +6,22 @@ use brim_trial::{Errno, Survival};
 use super::{Outcome, Steps};
 use crate::Failure;
 use crate::failure::Trying;
+use crate::guest;
 use crate::protocol::{Answer, Ask};
+
+/// Panics the kernel in the trial `wanted`, or in any; in others it does nothing. A host is not for that.
+pub(super) fn panic_in(wanted: Option<u64>, trial: u32) -> Result<Outcome, Failure> {
+    let what = || "panic the kernel".to_owned();
+    if !guest::is_here() {
+        let failure = Failure::new(what(), "this kernel is the host's");
+        return Err(failure.refused().with_help("run it in a guest: `brim run … --kernel uml/6.12`"));
+    }
+    if wanted.is_none_or(|wanted| wanted == u64::from(trial)) {
+        // Documentation/admin-guide/sysrq.rst, v6.12: `c` crashes the kernel.
+        std::fs::write("/proc/sysrq-trigger", "c").trying(what)?;
+    }
+    Ok(Outcome::new("sysrq", Ok(0)))
+}
 
 /// Drops what the machine has cached and could read again.
 pub(super) fn drop_caches() -> Result<Outcome, Failure> {

@@ -44,7 +44,7 @@ impl Agent {
     /// The next message, where one comes within `limit`.
     pub(super) fn receive(&mut self, limit: Duration) -> Result<Option<Message>, RigError> {
         let channel = |source| RigError::Channel { source };
-        if !self.lines.buffered() && !readable(self.lines.stream(), limit).map_err(channel)? {
+        if !self.lines.wait(limit).map_err(channel)? {
             return Ok(None);
         }
         match self.lines.receive().map_err(channel)? {

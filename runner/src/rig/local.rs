@@ -1,6 +1,7 @@
-//! `host/fuse`: the running kernel; the disk reaches it as a loop device over a FUSE file that is our NBD client.
+//! A rig in the kernel that runs us, be it a host's or a guest's: a disk, the agent beside it, and what takes both down.
+//! The disk reaches the kernel by nbd.ko, or as a loop device over a FUSE file that is our NBD client.
 //!
-//! The server and the FUSE session are in this process, the mounts and the loop device in the agent's. Whichever is
+//! The server and the FUSE session are in this process, the mounts and the block device in the agent's. Whichever is
 //! killed, the other can let go: without the server every request fails at once, without the agent its namespace and
 //! all that is mounted there is gone.
 
@@ -9,20 +10,20 @@ mod asks;
 mod fuse;
 
 use std::io::ErrorKind;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use brim_agent::protocol::{Command, Message, Reply, TrialOrder};
-use brim_device::fault::{Op, Row};
-use brim_trial::event::{Lateness, RequestCount, Stuck};
+use brim_device::fault::Row;
+use brim_trial::event::Stuck;
 use brim_trial::plan::Filesystem;
 use brim_trial::{Bytes, Counters, Event};
 use fuser::BackgroundSession;
-use nbd_server::client::Client;
-use nbd_server::{Disk, Fault, Held, ListenError, Listener, Server, Stats};
+use nbd_server::client::{self, Client, Negotiated};
+use nbd_server::{Disk, Fault, Held, ListenError, Listener, Server};
 
 use crate::interrupt::Interrupt;
 use crate::rig::RigError;
@@ -41,9 +42,19 @@ const BLAME_LIMIT: Duration = Duration::from_millis(500);
 const SESSION_TICK: Duration = Duration::from_micros(100);
 const EXPORT: &str = "disk";
 
+/// How the disk reaches the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Link {
+    /// A loop device over a file in a FUSE filesystem of ours.
+    Fuse,
+    /// nbd.ko, told by netlink, over a stream socket pair.
+    Nbd,
+}
+
 /// A standing rig.
 #[derive(Debug)]
-pub(crate) struct HostFuse {
+pub(crate) struct Local {
+    link: Link,
     agent: Agent,
     server: Server,
     attached: Option<Attached>,
@@ -59,18 +70,24 @@ pub(crate) struct HostFuse {
 #[derive(Debug)]
 struct Attached {
     disk: Disk,
-    size: Arc<AtomicU64>,
-    session: BackgroundSession,
+    fuse: Option<Fuse>,
     /// What rows did that went with the power of the disk.
     faults_before: Vec<Fault>,
 }
 
-impl HostFuse {
+/// The file that the kernel has for a disk.
+#[derive(Debug)]
+struct Fuse {
+    size: Arc<AtomicU64>,
+    session: BackgroundSession,
+}
+
+impl Local {
     /// Starts the agent, with nothing attached.
-    pub(crate) fn start(interrupt: Interrupt) -> Result<Self, RigError> {
+    pub(crate) fn start(interrupt: Interrupt, link: Link) -> Result<Self, RigError> {
         let agent = Agent::start().map_err(|source| RigError::AgentStart { source })?;
         let (server, awaits) = (Server::new(), Awaits::default());
-        Ok(Self { agent, server, attached: None, awaits, rows: Vec::new(), interrupt, programs: false })
+        Ok(Self { link, agent, server, attached: None, awaits, rows: Vec::new(), interrupt, programs: false })
     }
 
     /// Puts `disk` under the kernel.
@@ -81,15 +98,34 @@ impl HostFuse {
 
     fn put_under_the_kernel(&mut self, disk: &Disk) -> Result<(), RigError> {
         self.server.add_export(EXPORT, disk.clone()).map_err(|error| RigError::server(&error))?;
+        let attached = |fuse| Attached { disk: disk.clone(), fuse, faults_before: Vec::new() };
+        match self.link {
+            Link::Fuse => {
+                let fuse = self.open_fuse(disk.size())?;
+                self.attached = Some(attached(Some(fuse)));
+                self.call(&Command::AttachLoop, &mut |_| {}).map(drop)
+            }
+            Link::Nbd => {
+                self.attached = Some(attached(None));
+                let stream = self.server.connect().map_err(|error| RigError::server(&error))?;
+                let Negotiated { stream, info } =
+                    client::negotiate(stream, EXPORT).map_err(|error| RigError::server(&error))?;
+                self.agent.send_fds(&[OwnedFd::from(stream).as_fd()])?;
+                let (size, flags) = (disk.size(), info.flags.0);
+                self.call(&Command::AttachNbd { size, flags }, &mut |_| {}).map(drop)
+            }
+        }
+    }
+
+    fn open_fuse(&mut self, size: Bytes) -> Result<Fuse, RigError> {
         self.call(&Command::OpenFuse, &mut |_| {})?;
         let fuse = self.agent.receive_fd()?;
         let stream = self.server.connect().map_err(|error| RigError::server(&error))?;
         let client = Client::connect(stream, EXPORT).map_err(|error| RigError::server(&error))?;
-        let size = Arc::new(AtomicU64::new(disk.size().0));
+        let size = Arc::new(AtomicU64::new(size.0));
         let session = fuse::serve(Arc::new(client), Arc::clone(&size), fuse)
             .map_err(|source| RigError::Fuse { source })?;
-        self.attached = Some(Attached { disk: disk.clone(), size, session, faults_before: Vec::new() });
-        self.call(&Command::AttachLoop, &mut |_| {}).map(drop)
+        Ok(Fuse { size, session })
     }
 
     /// What every row did that was in force since the last attach, also those that went with the power.
@@ -224,15 +260,17 @@ impl HostFuse {
 
     fn end_session(&mut self) -> Result<(), RigError> {
         let _last_disk = self.server.remove_export(EXPORT);
-        let Some(attached) = self.attached.take() else { return Ok(()) };
+        let Some(Attached { fuse: Some(Fuse { session, .. }), .. }) = self.attached.take() else {
+            return Ok(());
+        };
         let until = Instant::now() + END_LIMIT;
-        while !attached.session.guard.is_finished() {
+        while !session.guard.is_finished() {
             if Instant::now() >= until {
                 return Err(RigError::Busy);
             }
             std::thread::sleep(SESSION_TICK);
         }
-        match attached.session.join() {
+        match session.join() {
             // The connection ends with the mount; the last read sees it in one of two ways (fs/fuse/dev.c, v6.12).
             Err(source)
                 if !matches!(source.kind(), ErrorKind::ConnectionAborted | ErrorKind::NotConnected) =>
@@ -244,13 +282,17 @@ impl HostFuse {
     }
 }
 
-impl Drop for HostFuse {
+impl Drop for Local {
     /// Takes the rig down, whatever state it is in.
     fn drop(&mut self) {
         if let Some(attached) = &self.attached {
             let _released = attached.disk.open_all_gates();
         }
         self.agent.kill();
+        if self.link == Link::Nbd {
+            // nbd.ko has its socket still; it lets go of its device when this end is gone.
+            self.server.shutdown();
+        }
         if !self.agent.wait(END_LIMIT) {
             self.server.shutdown();
             self.agent.wait(END_LIMIT);
@@ -258,28 +300,6 @@ impl Drop for HostFuse {
         // The FUSE mount went away with the namespace, so the session has ended or is about to.
         let _ended = self.end_session();
     }
-}
-
-/// What was asked of `disk` since its statistics were `before`.
-pub(crate) fn requests(trial: u32, disk: &Disk, before: Stats) -> Event {
-    let after = disk.stats();
-    let asked = |op: Op| {
-        let (before, after) = (before.of(op), after.of(op));
-        let requests = after.requests - before.requests;
-        let count = RequestCount { requests, bytes: Bytes(after.bytes.0 - before.bytes.0) };
-        (requests > 0).then(|| (op.name().to_owned(), count))
-    };
-    let requests =
-        [Op::Read, Op::Write, Op::Flush, Op::Trim, Op::Zeroes].into_iter().filter_map(asked).collect();
-    Event::Requests { trial, requests }
-}
-
-/// What a row did in a trial.
-pub(crate) fn fault(trial: u32, fault: Fault) -> Event {
-    let Fault { row, matches, firings, overdue, lateness, .. } = fault;
-    let lateness =
-        lateness.map(|late| Lateness { count: late.count, p50: late.p50, p99: late.p99, max: late.max });
-    Event::Fault { trial, row: row.name, matches, firings, overdue, lateness }
 }
 
 /// How far a command has gone past its limit.

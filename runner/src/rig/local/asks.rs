@@ -10,7 +10,7 @@ use brim_trial::event::HeldRequest;
 use brim_trial::{ByteRange, Bytes};
 use nbd_server::{Disk, Held};
 
-use super::HostFuse;
+use super::{Attached, Local};
 use crate::rig::RigError;
 
 /// How often a gate is looked at for whoever waits for it. What it holds stays held, so nothing is missed in between.
@@ -38,7 +38,7 @@ impl Awaits {
     }
 }
 
-impl HostFuse {
+impl Local {
     /// Answers a step, at once or when its gate holds enough.
     pub(super) fn asked(&mut self, id: u64, ask: Ask) -> Result<(), RigError> {
         let answer = match ask {
@@ -123,7 +123,7 @@ impl HostFuse {
         if !attached.disk.restore_snapshot(CUT) {
             return Err("the power was not cut".to_owned());
         }
-        attached.size.store(attached.disk.size().0, Ordering::Release);
+        attached.tell_size(attached.disk.size());
         let _kept = attached.disk.forget_snapshot(CUT);
         if survival.is_none() {
             return Ok(attached.disk.power_cut());
@@ -135,12 +135,21 @@ impl HostFuse {
     fn resize(&self, size: Bytes) -> Result<(), String> {
         let attached = self.attached.as_ref().ok_or(NO_DISK)?;
         attached.disk.resize(size).map_err(|error| error.to_string())?;
-        attached.size.store(size.0, Ordering::Release);
+        attached.tell_size(size);
         Ok(())
     }
 
     fn disk(&self) -> Result<&Disk, String> {
         self.attached.as_ref().map(|attached| &attached.disk).ok_or_else(|| NO_DISK.to_owned())
+    }
+}
+
+impl Attached {
+    /// Tells the file behind the loop device its new size. nbd.ko has it from the agent.
+    fn tell_size(&self, size: Bytes) {
+        if let Some(fuse) = &self.fuse {
+            fuse.size.store(size.0, Ordering::Release);
+        }
     }
 }
 
