@@ -3,9 +3,12 @@
 pub(crate) mod host;
 
 use std::io;
+use std::os::fd::AsFd;
 use std::str::FromStr;
+use std::time::Duration;
 
 use brim_agent::Failure;
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 /// Why a rig failed.
 #[derive(Debug, thiserror::Error)]
@@ -74,5 +77,16 @@ impl FromStr for RigName {
                 Err("the rigs are auto, host/fuse, and later host/nbd, uml, qemu/nbd, qemu/virtio".to_owned())
             }
         }
+    }
+}
+
+/// Waits until `fd` has something to read; says whether it has within `limit`.
+fn readable(fd: impl AsFd, limit: Duration) -> io::Result<bool> {
+    let limit = Timespec::try_from(limit).map_err(io::Error::other)?;
+    let mut fds = [PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)];
+    match rustix::event::poll(&mut fds, Some(&limit)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(errno) => Err(errno.into()),
     }
 }
