@@ -172,6 +172,7 @@ impl From<RigError> for Error {
                 return Self::Usage { what: failure.to_string(), help };
             }
             RigError::Agent(Failure { help: Some(help), .. }) => help.clone(),
+            RigError::Machine(error) => error.help().to_owned(),
             _ => "`brim doctor` says what this machine can do and what mends the rest".to_owned(),
         };
         Self::Rig { source, help }

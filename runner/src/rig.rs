@@ -2,18 +2,23 @@
 
 pub(crate) mod guest;
 pub(crate) mod local;
+pub(crate) mod qemu;
 pub(crate) mod workbench;
 
 use std::io;
+use std::os::fd::AsFd;
 use std::str::FromStr;
+use std::time::Duration;
 
 use brim_agent::Failure;
 use brim_trial::{Counters, Event};
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::interrupt::Interrupt;
 use crate::kernel::{Kernel, KernelError, Kind};
 use crate::rig::guest::{Guest, InitramfsError};
 use crate::rig::local::Link;
+use crate::rig::qemu::MachineError;
 use crate::rig::workbench::{Preparation, Trial, Workbench};
 
 /// What plans run on.
@@ -71,6 +76,9 @@ pub(crate) enum RigError {
         kernel: String,
         source: io::Error,
     },
+    /// QEMU did not do what it should.
+    #[error("the machine for the guest failed")]
+    Machine(#[from] MachineError),
     /// A guest ended where it should have worked.
     #[error("the guest is gone: {how}{}", quoted(last_words))]
     GuestDied {
@@ -117,14 +125,17 @@ pub(crate) enum RigName {
     HostNbd,
     /// User Mode Linux.
     Uml,
+    /// A machine under QEMU, with nbd.ko and the server inside.
+    QemuNbd,
 }
 
 impl RigName {
-    const ALL: [(&str, Self); 4] = [
+    const ALL: [(&str, Self); 5] = [
         ("auto", Self::Auto),
         ("host/fuse", Self::HostFuse),
         ("host/nbd", Self::HostNbd),
         ("uml", Self::Uml),
+        ("qemu/nbd", Self::QemuNbd),
     ];
 
     /// The name as `--rig` takes it.
@@ -138,10 +149,14 @@ impl RigName {
         Ok(match (self, kernel) {
             (Self::Auto | Self::HostFuse, None) => Box::new(Workbench::new(interrupt, Link::Fuse)),
             (Self::HostNbd, None) => Box::new(Workbench::new(interrupt, Link::Nbd)),
-            (Self::Auto | Self::Uml, Some(kernel)) if kernel.kind == Kind::Uml => {
+            (Self::Auto, Some(kernel)) => Box::new(Guest::new(kernel.clone(), interrupt)),
+            (Self::Uml, Some(kernel)) if kernel.kind == Kind::Uml => {
                 Box::new(Guest::new(kernel.clone(), interrupt))
             }
-            (Self::Uml, None) => return Err(Unfit::NoKernel { rig: self.name() }),
+            (Self::QemuNbd, Some(kernel)) if kernel.kind == Kind::Pc => {
+                Box::new(Guest::new(kernel.clone(), interrupt))
+            }
+            (Self::Uml | Self::QemuNbd, None) => return Err(Unfit::NoKernel { rig: self.name() }),
             (_, Some(kernel)) => return Err(Unfit::Kernel { rig: self.name(), kernel: kernel.name.clone() }),
         })
     }
@@ -172,10 +187,19 @@ impl FromStr for RigName {
     fn from_str(text: &str) -> Result<Self, String> {
         let found = Self::ALL.iter().find(|(name, _)| *name == text).map(|(_, rig)| *rig);
         found.ok_or_else(|| match text {
-            "qemu" | "qemu/nbd" | "qemu/virtio" => {
-                format!("the rig {text} is planned but not in this release; uml boots other kernels")
-            }
-            _ => "the rigs are auto, host/fuse, host/nbd, uml, and later qemu/nbd, qemu/virtio".to_owned(),
+            "qemu/virtio" => format!("the rig {text} is planned but not in this release; use qemu/nbd"),
+            _ => "the rigs are auto, host/fuse, host/nbd, uml, qemu/nbd, and later qemu/virtio".to_owned(),
         })
+    }
+}
+
+/// Waits until `fd` has something to read; says whether it has within `limit`.
+fn readable(fd: impl AsFd, limit: Duration) -> io::Result<bool> {
+    let limit = Timespec::try_from(limit).map_err(io::Error::other)?;
+    let mut fds = [PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)];
+    match rustix::event::poll(&mut fds, Some(&limit)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(errno) => Err(errno.into()),
     }
 }

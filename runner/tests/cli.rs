@@ -38,7 +38,7 @@ fn bad_usage_exits_with_2_and_says_what_would_be_right() {
     assert_usage(&["run", SCENARIO, "--set", "fre=65 blocks"], &["fre", "free"]);
     assert_usage(&["run", SCENARIO, "--set", "free"], &["NAME=VALUE"]);
     assert_usage(&["run", SCENARIO, "--filesystem", "zfs"], &["btrfs, ext4 or xfs"]);
-    assert_usage(&["run", SCENARIO, "--rig", "qemu/nbd"], &["not in this release", "uml"]);
+    assert_usage(&["run", SCENARIO, "--rig", "qemu/virtio"], &["not in this release", "qemu/nbd"]);
     assert_usage(&["run", SCENARIO, "--rig", "uml"], &["none is named", "brim kernel list"]);
     assert_usage(&["run", SCENARIO, "--rig", "cloud"], &["host/fuse"]);
     assert_usage(&["run", SCENARIO, "--trials", "0"], &["--trials"]);

@@ -5,36 +5,29 @@
 mod elf;
 pub(crate) mod init;
 mod initramfs;
+mod machine;
 mod protocol;
+mod running;
 mod uml;
 
-use std::time::{Duration, Instant};
-
-use brim_agent::protocol::{Lines, send};
 use brim_trial::event::Crash;
 use brim_trial::plan::Filesystem;
 use brim_trial::{Bytes, Counters, Event, FilesystemKind};
 
 use initramfs::Initramfs;
 pub(crate) use initramfs::InitramfsError;
-use protocol::{Order, Reply, Word};
+use machine::{CHANNEL_MODULES, Machine};
+use protocol::{Order, Reply};
+use running::{Running, Unanswered};
 
 use crate::interrupt::Interrupt;
 use crate::kernel::{Kernel, Kind};
+use crate::rig::qemu::Snapshot;
 use crate::rig::workbench::{Preparation, Trial};
 use crate::rig::{Rig, RigError, RigName};
 
-/// How often the executor looks whether it was interrupted.
-const TICK: Duration = Duration::from_millis(50);
-/// How long a guest may say nothing at all, not even that it lives. It says that every second; a host with more to do than
-/// it can makes it late.
-const SILENCE_LIMIT: Duration = Duration::from_secs(30);
-/// How long a guest that hung up may take to end, so that its last words are whole.
-const END_LIMIT: Duration = Duration::from_secs(2);
 /// What a guest needs beside its disks: the kernel, the initramfs, the page cache.
 const MEMORY: Bytes = Bytes(384 << 20);
-/// What is kept of the last words.
-const LAST_LINES: usize = 40;
 
 /// A guest of one kernel, which is there when it is needed.
 pub(crate) struct Guest {
@@ -43,14 +36,17 @@ pub(crate) struct Guest {
     initramfs: Option<Initramfs>,
     running: Option<Running>,
     preparation: Option<Preparation>,
+    /// A machine that has booted and made a filesystem, for the preparations that begin with it.
+    base: Option<(Beginning, Snapshot)>,
+    /// The machine with the prepared disk mounted: each trial begins with it.
+    staged: Option<Snapshot>,
 }
 
-/// A guest that is up.
-struct Running {
-    machine: uml::Uml,
-    lines: Lines,
-    heard: Instant,
-    /// What it was given the memory and the options for.
+/// What preparations have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Beginning {
+    size: Bytes,
+    filesystem: Filesystem,
     needs: Needs,
 }
 
@@ -66,10 +62,10 @@ pub(super) struct Needs {
 impl Needs {
     fn of(preparation: &Preparation) -> Self {
         // A disk may be written full, and what is written lies in the guest's memory; its page cache may hold as much.
-        let memory = Bytes(MEMORY.0 + 2 * preparation.size.0);
+        let memory = (MEMORY.0 + 2 * preparation.size.0).next_multiple_of(MIB);
         let Filesystem { mkfs, .. } = &preparation.filesystem;
         let parity = mkfs.iter().any(|word| word.contains("raid5") || word.contains("raid6"));
-        Self { memory, parity }
+        Self { memory: Bytes(memory), parity }
     }
 
     fn meets(self, wanted: Self) -> bool {
@@ -77,55 +73,45 @@ impl Needs {
     }
 }
 
-/// Why there was no answer.
-enum Unanswered {
-    /// The guest is gone, or not to be reached.
-    Crash(Crash),
-    Error(RigError),
-}
-
-impl From<RigError> for Unanswered {
-    fn from(error: RigError) -> Self {
-        Self::Error(error)
-    }
-}
-
-impl From<Unanswered> for RigError {
-    fn from(unanswered: Unanswered) -> Self {
-        match unanswered {
-            Unanswered::Crash(Crash { how, last_words, .. }) => Self::GuestDied { how, last_words },
-            Unanswered::Error(error) => error,
-        }
-    }
-}
+/// Machines have whole ones.
+const MIB: u64 = 1 << 20;
 
 impl Guest {
     /// With no guest up yet.
     pub(crate) fn new(kernel: Kernel, interrupt: Interrupt) -> Self {
-        Self { kernel, interrupt, initramfs: None, running: None, preparation: None }
+        let (initramfs, running, preparation, base, staged) = (None, None, None, None, None);
+        Self { kernel, interrupt, initramfs, running, preparation, base, staged }
     }
 
-    /// A guest for `preparation`, booted where there is none that will do.
+    /// A guest for `preparation`: the one that is up, or one like it was when it had booted, or one that boots.
     fn stand(&mut self, preparation: &Preparation) -> Result<(), RigError> {
         let needs = Needs::of(preparation);
         if self.running.as_ref().is_some_and(|running| running.needs.meets(needs)) {
             return Ok(());
         }
+        let Preparation { size, filesystem, .. } = preparation;
+        let beginning = Beginning { size: *size, filesystem: filesystem.clone(), needs };
+        if let Some((_, snapshot)) = self.base.as_ref().filter(|(known, _)| *known == beginning) {
+            self.running = Some(Running::new(Machine::resume(snapshot)?, needs));
+            return Ok(());
+        }
+        self.boot(needs)?;
+        if self.kernel.kind == Kind::Pc {
+            self.call(&Order::Make(preparation.clone()), &mut |_| {})?;
+            let snapshot = self.save()?;
+            self.running = Some(Running::new(Machine::resume(&snapshot)?, needs));
+            self.base = Some((beginning, snapshot));
+        }
+        Ok(())
+    }
+
+    fn boot(&mut self, needs: Needs) -> Result<(), RigError> {
         self.running = None;
         if self.initramfs.is_none() {
-            // A filesystem that the kernel lacks says so when it is to be mounted.
-            let filesystems = FilesystemKind::ALL.iter().map(|kind| kind.name());
-            let mut wanted = vec!["nbd"];
-            wanted.extend(filesystems.filter(|name| self.kernel.has(name)));
-            let modules = self.kernel.modules(&wanted)?;
-            self.initramfs = Some(Initramfs::build(&modules)?);
+            self.initramfs = Some(Initramfs::build(&self.kernel.modules(&self.wanted())?)?);
         }
         let Some(initramfs) = &self.initramfs else { return Err(RigError::Unprepared) };
-        let (machine, stream) = match self.kernel.kind {
-            Kind::Uml => uml::Uml::start(&self.kernel, initramfs, needs)?,
-            Kind::Pc => return Err(RigError::Guest("no rig boots this kernel yet".to_owned())),
-        };
-        let mut running = Running { machine, lines: Lines::new(stream), heard: Instant::now(), needs };
+        let mut running = Running::new(Machine::boot(&self.kernel, initramfs, needs)?, needs);
         running.come_up(&self.interrupt)?;
         self.running = Some(running);
         let mut entropy = [0; 32];
@@ -138,12 +124,47 @@ impl Guest {
         Ok(())
     }
 
+    /// The modules for the line, the disk and the filesystems. A filesystem that the kernel lacks says so when it is to be
+    /// mounted.
+    fn wanted(&self) -> Vec<&'static str> {
+        let line: &[&str] = if self.kernel.kind == Kind::Pc { &CHANNEL_MODULES } else { &[] };
+        let filesystems = FilesystemKind::ALL.iter().map(|kind| kind.name());
+        let there = filesystems.filter(|name| self.kernel.has(name));
+        line.iter().copied().chain(["nbd"]).chain(there).collect()
+    }
+
     fn prepare_again(&mut self, preparation: &Preparation) -> Result<Counters, RigError> {
         self.stand(preparation)?;
         match self.call(&Order::Prepare(preparation.clone()), &mut |_| {})? {
             Reply::Counters(counters) => Ok(counters),
             _ => Err(RigError::AgentDied),
         }
+    }
+
+    /// A guest that has the prepared disk mounted.
+    fn stage(&mut self) -> Result<(), RigError> {
+        let preparation = self.preparation.clone().ok_or(RigError::Unprepared)?;
+        let needs = Needs::of(&preparation);
+        if self.staged.is_none() {
+            if self.running.is_none() {
+                // Whether the state is the same, the counters of the trial say.
+                self.prepare_again(&preparation)?;
+            }
+            self.call(&Order::Stage, &mut |_| {})?;
+            if self.kernel.kind == Kind::Uml {
+                return Ok(());
+            }
+            self.staged = Some(self.save()?);
+        }
+        let Some(staged) = &self.staged else { return Err(RigError::Unprepared) };
+        self.running = Some(Running::new(Machine::resume(staged)?, needs));
+        Ok(())
+    }
+
+    /// The state of the guest that is up, which is over then.
+    fn save(&mut self) -> Result<Snapshot, RigError> {
+        let running = self.running.take().ok_or(RigError::Unprepared)?;
+        running.into_machine().save().ok_or(RigError::Unprepared)?
     }
 
     /// Gives an order and waits for its end. A guest that does not live to answer is taken down.
@@ -160,7 +181,8 @@ impl Guest {
 impl Rig for Guest {
     fn name(&self) -> RigName {
         match self.kernel.kind {
-            Kind::Uml | Kind::Pc => RigName::Uml,
+            Kind::Uml => RigName::Uml,
+            Kind::Pc => RigName::QemuNbd,
         }
     }
 
@@ -169,18 +191,14 @@ impl Rig for Guest {
     }
 
     fn prepare(&mut self, preparation: &Preparation) -> Result<Counters, RigError> {
+        self.staged = None;
         let counters = self.prepare_again(preparation)?;
         self.preparation = Some(preparation.clone());
         Ok(counters)
     }
 
     fn trial(&mut self, trial: &Trial, emit: &mut dyn FnMut(Event)) -> Result<(), RigError> {
-        if self.running.is_none() {
-            let preparation = self.preparation.clone().ok_or(RigError::Unprepared)?;
-            // Whether the state is the same, the counters of the trial say.
-            self.prepare_again(&preparation)?;
-        }
-        self.call(&Order::Stage, &mut |_| {})?;
+        self.stage()?;
         let mut stuck = false;
         let order = Order::Trial(Box::new(trial.clone()));
         let ended = self.call(&order, &mut |event| {
@@ -191,79 +209,10 @@ impl Rig for Guest {
             Err(Unanswered::Crash(crash)) => emit(Event::Crash(Crash { trial: trial.order.trial, ..crash })),
             ended => drop(ended?),
         }
-        if stuck {
-            // Whatever waits in that kernel is in nobody's way in another one.
+        // The next trial begins with the staged machine; and whatever is stuck in a kernel is in nobody's way in another one.
+        if stuck || self.staged.is_some() {
             self.running = None;
         }
         Ok(())
-    }
-}
-
-impl Running {
-    /// Waits until the guest says that it lives: what was sent before that, no line would have taken.
-    fn come_up(&mut self, interrupt: &Interrupt) -> Result<(), Unanswered> {
-        match self.word(interrupt)? {
-            Word::Alive => Ok(()),
-            _ => Err(RigError::AgentDied.into()),
-        }
-    }
-
-    fn call(
-        &mut self,
-        order: &Order,
-        emit: &mut dyn FnMut(Event),
-        interrupt: &Interrupt,
-    ) -> Result<Reply, Unanswered> {
-        if send(self.lines.stream(), order).is_err() {
-            return Err(self.crash());
-        }
-        loop {
-            match self.word(interrupt)? {
-                Word::Alive => {}
-                Word::Event(event) => emit(*event),
-                Word::Reply(reply) => return Ok(reply.map_err(RigError::from)?),
-            }
-        }
-    }
-
-    /// The next word, for which a guest has as long as it may be silent.
-    fn word(&mut self, interrupt: &Interrupt) -> Result<Word, Unanswered> {
-        self.heard = Instant::now();
-        while !self.lines.wait(TICK).map_err(|source| RigError::Channel { source })? {
-            if interrupt.happened() {
-                return Err(RigError::Interrupted.into());
-            }
-            if self.machine.has_ended() || self.heard.elapsed() >= SILENCE_LIMIT {
-                return Err(self.crash());
-            }
-        }
-        match self.lines.receive() {
-            Ok(Some(word)) => Ok(word),
-            // The line is over, or ends in the middle of a word.
-            Ok(None) | Err(_) => Err(self.crash()),
-        }
-    }
-
-    /// What became of a guest that does not answer.
-    fn crash(&mut self) -> Unanswered {
-        let silent = self.heard.elapsed() >= SILENCE_LIMIT;
-        let until = Instant::now() + END_LIMIT;
-        while !silent && !self.machine.has_ended() && Instant::now() < until {
-            std::thread::sleep(TICK);
-        }
-        let words = self.machine.console();
-        let lines: Vec<&str> = words.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
-        let panic = lines.iter().find_map(|line| {
-            let at = line.find("Kernel panic")?;
-            line.get(at..)
-        });
-        let how = match panic {
-            Some(panic) => panic.to_owned(),
-            None if silent => format!("it said nothing for {} s", SILENCE_LIMIT.as_secs()),
-            None => "it ended by itself".to_owned(),
-        };
-        let first = lines.len().saturating_sub(LAST_LINES);
-        let last_words = lines.into_iter().skip(first).map(str::to_owned).collect();
-        Unanswered::Crash(Crash { trial: 0, how, last_words })
     }
 }

@@ -105,13 +105,14 @@ impl Workbench {
         Ok(())
     }
 
-    /// A disk with a filesystem fresh from mkfs.
-    fn make(&mut self, size: Bytes, filesystem: &Filesystem) -> Result<Disk, RigError> {
-        let key = (size, filesystem.clone());
+    /// A disk with the preparation's filesystem, fresh from mkfs.
+    pub(crate) fn make(&mut self, preparation: &Preparation) -> Result<Disk, RigError> {
+        let Preparation { size, filesystem, .. } = preparation;
+        let key = (*size, filesystem.clone());
         if let Some(disk) = self.made.get(&key) {
             return Ok(disk.clone());
         }
-        let disk = Disk::new(size).map_err(|error| RigError::Server(error.to_string()))?;
+        let disk = Disk::new(*size).map_err(|error| RigError::Server(error.to_string()))?;
         let mut rig = self.standing()?;
         rig.attach(&disk)?;
         rig.make(filesystem)?;
@@ -143,8 +144,8 @@ impl Rig for Workbench {
     }
 
     fn prepare(&mut self, preparation: &Preparation) -> Result<Counters, RigError> {
-        let Preparation { size, filesystem, data_free, .. } = preparation;
-        let disk = self.make(*size, filesystem)?.fork();
+        let Preparation { filesystem, data_free, .. } = preparation;
+        let disk = self.make(preparation)?.fork();
         let mut rig = self.standing()?;
         rig.attach(&disk)?;
         rig.mount(filesystem)?;

@@ -1,7 +1,8 @@
 //! Process 1 of a guest: the workbench of a host, told what to do over a serial line.
 
+use std::io;
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use brim_agent::protocol::{self as lines, Lines};
@@ -32,15 +33,17 @@ pub(crate) fn run() {
 fn serve() -> Result<(), Failure> {
     guest::set_up()?;
     let channel = guest::channel()?;
-    let broken = |error: std::io::Error| Failure::new("listen to the host", error.to_string());
-    let host = Host(Arc::new(Mutex::new(channel.try_clone().map_err(broken)?)));
+    let broken = |error: io::Error| Failure::new("listen to the host", error.to_string());
+    let line = Line { stream: channel.try_clone().map_err(broken)?, busy: true };
+    let host = Host(Arc::new(Mutex::new(line)));
     let interrupt = Interrupt::take_over().map_err(broken)?;
     let mut workbench = Workbench::new(interrupt, Link::Nbd);
     host.say_alive();
     let mut orders = Lines::new(channel);
     while let Some(order) = orders.receive().map_err(broken)? {
+        host.line().busy = true;
         let reply = carry_out(&mut workbench, order, &host).map_err(Refusal::from);
-        host.say(&Word::Reply(reply)).map_err(broken)?;
+        host.reply(reply).map_err(broken)?;
     }
     Ok(())
 }
@@ -51,6 +54,7 @@ fn carry_out(workbench: &mut Workbench, order: Order, host: &Host) -> Result<Rep
             guest::add_entropy(&entropy).map_err(RigError::Agent)?;
             Ok(Reply::Kernel { release: workbench.kernel().to_owned() })
         }
+        Order::Make(preparation) => workbench.make(&preparation).map(|_| Reply::Done),
         Order::Prepare(preparation) => workbench.prepare(&preparation).map(Reply::Counters),
         Order::Stage => workbench.stage().map(|()| Reply::Done),
         Order::Trial(trial) => {
@@ -70,18 +74,41 @@ fn carry_out(workbench: &mut Workbench, order: Order, host: &Host) -> Result<Rep
 
 /// The host at the other end of the line.
 #[derive(Clone, Debug)]
-struct Host(Arc<Mutex<UnixStream>>);
+struct Host(Arc<Mutex<Line>>);
+
+#[derive(Debug)]
+struct Line {
+    stream: UnixStream,
+    /// There is an order, or nobody has heard yet that this guest is up.
+    busy: bool,
+}
 
 impl Host {
-    fn say(&self, word: &Word) -> std::io::Result<()> {
-        lines::send(&self.0.lock().unwrap_or_else(PoisonError::into_inner), word)
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says so from now on, whatever else goes on.
+    fn say(&self, word: &Word) -> io::Result<()> {
+        lines::send(&self.line().stream, word)
+    }
+
+    /// The last word for now: the guest may be saved when it is heard, and nothing may be under way then.
+    fn reply(&self, reply: Result<Reply, Refusal>) -> io::Result<()> {
+        let mut line = self.line();
+        line.busy = false;
+        lines::send(&line.stream, &Word::Reply(reply))
+    }
+
+    /// Says so from now on, while there is an order.
     fn say_alive(&self) {
         let host = self.clone();
         std::thread::spawn(move || {
-            while host.say(&Word::Alive).is_ok() {
+            loop {
+                let line = host.line();
+                if line.busy && lines::send(&line.stream, &Word::Alive).is_err() {
+                    break;
+                }
+                drop(line);
                 std::thread::sleep(ALIVE);
             }
         });

@@ -16,6 +16,8 @@ pub(super) enum Order {
         /// From the host's.
         entropy: [u8; 32],
     },
+    /// Make a filesystem as this preparation wants it, and keep it.
+    Make(Preparation),
     /// Prepare a disk; the reply is [`Reply::Counters`].
     Prepare(Preparation),
     /// Mount a fork of it for the next trial.
@@ -28,7 +30,8 @@ pub(super) enum Order {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Word {
-    /// It lives. Said every second, so that a guest that hangs is told from one that is at work.
+    /// It lives. Said once it is up, and every second while it has an order, so that a guest that hangs is told from one that is
+    /// at work. Between two orders it says nothing: it may be saved then.
     Alive,
     /// Something was seen.
     Event(Box<Event>),

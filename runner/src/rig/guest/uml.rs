@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal};
 
 use super::Needs;
 use super::initramfs::Initramfs;
+use super::machine::PATH;
 use crate::kernel::Kernel;
 use crate::rig::RigError;
 
@@ -92,8 +93,7 @@ fn words(initramfs: &Initramfs, needs: Needs) -> Vec<String> {
         "quiet".to_owned(),
         "panic=-1".to_owned(),
         "cryptomgr.notests".to_owned(),
-        // What the kernel does not know is the environment of process 1.
-        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+        PATH.to_owned(),
     ];
     if !needs.parity {
         words.push("initcall_blacklist=raid6_select_algo,raid6_init".to_owned());

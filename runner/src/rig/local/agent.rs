@@ -1,17 +1,16 @@
 //! The agent as a process of its own on this host, and the channel to it.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use brim_agent::protocol::{self, Lines, Message};
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags};
 
-use crate::rig::RigError;
+use crate::rig::{RigError, readable};
 
 /// A running agent.
 #[derive(Debug)]
@@ -88,16 +87,5 @@ impl Agent {
                 None => std::thread::sleep(Duration::from_millis(5)),
             }
         }
-    }
-}
-
-/// Waits until `fd` has something to read; says whether it has within `limit`.
-fn readable(fd: impl AsFd, limit: Duration) -> io::Result<bool> {
-    let limit = Timespec::try_from(limit).map_err(io::Error::other)?;
-    let mut fds = [PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)];
-    match rustix::event::poll(&mut fds, Some(&limit)) {
-        Ok(ready) => Ok(ready > 0),
-        Err(rustix::io::Errno::INTR) => Ok(false),
-        Err(errno) => Err(errno.into()),
     }
 }
