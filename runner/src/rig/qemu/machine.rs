@@ -152,11 +152,13 @@ impl Machine {
     }
 
     /// What runs the guest's processor.
+    #[cfg(test)]
     pub(crate) fn accelerator(&self) -> Accelerator {
         self.hardware.accelerator
     }
 
     /// QEMU's process.
+    #[cfg(test)]
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }

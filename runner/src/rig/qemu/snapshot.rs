@@ -9,6 +9,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+#[cfg(test)]
 use brim_trial::Bytes;
 use serde_json::{Value, json};
 
@@ -32,6 +33,7 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
+    #[cfg(test)]
     /// What it takes of this host's memory. Of the guest's, that is what the guest has touched.
     pub(crate) fn size(&self) -> Bytes {
         let blocks = rustix::fs::fstat(&self.memory).map_or(0, |status| status.st_blocks);
