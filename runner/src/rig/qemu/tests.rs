@@ -6,7 +6,7 @@ mod guest;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use brim_device::fault::Op;
@@ -159,31 +159,40 @@ fn no_qemu_outlives_a_starter_that_is_killed() {
         note(&format!("\nmachine {}", guest.machine.id()));
         std::thread::sleep(Duration::MAX);
     }
-    let mut starter = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--ignored",
-            "--nocapture",
-            "--exact",
-            "rig::qemu::tests::no_qemu_outlives_a_starter_that_is_killed",
-        ])
+    // Its files are within a directory of ours: it cannot take them away itself.
+    let directory = tempfile::tempdir().unwrap();
+    let starter = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--nocapture", "--exact"])
+        .arg("rig::qemu::tests::no_qemu_outlives_a_starter_that_is_killed")
         .env(STARTER, "1")
+        .env("TMPDIR", directory.path())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .process_group(0)
-        .spawn()
-        .unwrap();
-    let lines = BufReader::new(starter.stderr.take().unwrap()).lines();
+        .spawn();
+    let mut starter = Starter(starter.unwrap());
+    let lines = BufReader::new(starter.0.stderr.take().unwrap()).lines();
     let machine =
         lines.map_while(Result::ok).find_map(|line| line.strip_prefix("machine ")?.parse::<u32>().ok());
-    let process = Path::new("/proc").join(machine.unwrap().to_string());
-    assert!(process.join("exe").read_link().unwrap().ends_with("qemu-system-x86_64"));
-    starter.kill().unwrap();
-    starter.wait().unwrap();
+    let command_line = Path::new("/proc").join(machine.unwrap().to_string()).join("cmdline");
+    // Whoever takes orphans over here may leave it a zombie, which has no command line any more.
+    let there = || std::fs::read(&command_line).is_ok_and(|line| !line.is_empty());
+    assert!(there(), "QEMU runs");
+    drop(starter);
     let until = Instant::now() + Duration::from_secs(5);
-    // Whoever takes orphans over here may leave it a zombie, which has no program any more.
-    while process.join("exe").read_link().is_ok() {
+    while there() {
         assert!(Instant::now() < until, "QEMU is still there");
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A process that is killed as nobody can be warned of.
+struct Starter(Child);
+
+impl Drop for Starter {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
     }
 }
 
