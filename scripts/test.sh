@@ -13,6 +13,7 @@ need kmod depmod
 need systemd systemd-socket-activate
 # A kernel that has nbd.ko, as a program.
 need user-mode-linux linux.uml
+need qemu-system-x86 qemu-system-x86_64
 need util-linux fstrim blkdiscard findmnt
 install_missing
 
@@ -33,10 +34,20 @@ step cargo clippy --workspace --all-targets --locked -- -D warnings
 # Advisories are fetched from the network, which a build machine may not have: `cargo deny check advisories` by hand.
 step cargo deny --log-level error check bans licenses sources
 RUSTDOCFLAGS="-D warnings" step cargo doc --workspace --no-deps --locked --quiet
+# A distribution's kernel for the tests with QEMU. Where it cannot be fetched they are skipped, or fail, and say what they lack.
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+export BRIM_KERNELS=${BRIM_KERNELS:-$target/kernels}
+step cargo build --locked --quiet --package brim
+step "$target/debug/brim" kernel add debian/6.1 || true
 if cargo nextest --version >/dev/null 2>&1; then
     step cargo nextest run --workspace --locked --no-fail-fast
     step cargo test --workspace --locked --doc --quiet
 else
     step cargo test --workspace --locked --no-fail-fast
+fi
+if [ -e "$BRIM_KERNELS/debian/6.1/vmlinuz" ]; then
+    # Machines one by one: they measure how long a kernel takes to its first word.
+    BRIM_TEST_PC_KERNEL="$BRIM_KERNELS/debian/6.1/vmlinuz" \
+        step cargo test --locked --quiet --package brim --bin brim qemu -- --ignored --test-threads 1
 fi
 step bash nbd-server/suites/run

@@ -15,6 +15,8 @@ mod ctl;
 mod end;
 #[path = "system/kernel.rs"]
 mod kernel;
+#[path = "system/machines.rs"]
+mod machines;
 #[path = "system/needs.rs"]
 mod needs;
 #[path = "system/operations.rs"]
@@ -59,6 +61,7 @@ fn main() {
         serve::tests(),
         ctl::tests(),
         kernel::tests(),
+        machines::tests(),
     ];
     let trials = tests.into_iter().flatten().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit();

@@ -17,6 +17,8 @@ pub(crate) enum Need {
     Tracefs,
     /// A program.
     Tool(&'static str),
+    /// A kernel that `brim kernel add` has brought, into the directory that `BRIM_KERNELS` names.
+    KeptKernel(&'static str),
     /// A mirror of Debian within the reach of apt. Looked for when the test runs, as it takes a second.
     Mirror,
 }
@@ -33,6 +35,7 @@ impl Need {
             Self::Kernel(major, minor) => kernel(major, minor),
             Self::Tracefs => filesystem("tracefs"),
             Self::Tool(name) => tool(name),
+            Self::KeptKernel(name) => kept_kernel(name),
             Self::Mirror => mirror(),
         }
     }
@@ -59,6 +62,12 @@ fn kernel(major: u32, minor: u32) -> Option<String> {
     let mut parts = release.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
     let running = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
     (running < (major, minor)).then(|| format!("kernel {major}.{minor} or newer"))
+}
+
+fn kept_kernel(name: &str) -> Option<String> {
+    let is_kept = |kernels: std::ffi::OsString| Path::new(&kernels).join(name).is_dir();
+    let is_here = std::env::var_os("BRIM_KERNELS").is_some_and(is_kept);
+    (!is_here).then(|| format!("{name} in the directory that BRIM_KERNELS names"))
 }
 
 /// Fetches the smallest file of the mirror that this machine's apt has for a release of Debian.

@@ -115,13 +115,15 @@ fn compile(init: &Path) {
     assert!(status.unwrap().success(), "rustc makes the guest's process 1");
 }
 
-/// The modules beside `…/boot/vmlinuz-VERSION`, as the package of a kernel is unpacked.
+/// The modules beside `…/boot/vmlinuz-VERSION`, as the package of a kernel is unpacked, or beside `…/vmlinuz`, as brim keeps it.
 fn modules(kernel: &Path) -> Vec<PathBuf> {
     let name = kernel.file_name().unwrap().to_str().unwrap();
     let version = name.split_once('-').map_or(name, |(_, version)| version);
     let root = kernel.parent().and_then(Path::parent).unwrap();
     let trees = ["lib/modules", "usr/lib/modules"].map(|tree| root.join(tree).join(version).join("kernel"));
-    let tree = trees.iter().find(|tree| tree.is_dir()).expect("the kernel's modules are beside it");
+    let kept = kernel.with_file_name("modules").join("kernel");
+    let tree =
+        trees.iter().chain([&kept]).find(|tree| tree.is_dir()).expect("the kernel's modules are beside it");
     let mut found = Vec::new();
     files(tree, &mut found);
     let of = |name: &str| {
