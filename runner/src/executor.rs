@@ -1,5 +1,6 @@
 //! Runs plans on a rig: has a state prepared once, trials begin in it, and keeps the journal.
 
+use std::ops::RangeInclusive;
 use std::time::Instant;
 
 use brim_agent::protocol::{FaultOrder, TrialOrder};
@@ -57,8 +58,16 @@ impl<'a> Executor<'a> {
         let mut trials = Vec::new();
         // A state that was not reached is no state to try anything in; the judge says which number was off.
         let wanted = if judge::unreached(plan, &self.journal).is_none() { self.settings.trials } else { 0 };
-        for trial in 1..=wanted {
-            trials.push(self.trial(plan, trial)?);
+        let at_once = u32::try_from(self.rig.at_once()).unwrap_or(1).max(1);
+        let mut next = 1;
+        while next <= wanted {
+            let last = wanted.min(next.saturating_add(at_once - 1));
+            if next == last {
+                trials.push(self.trial(plan, next)?);
+            } else {
+                trials.extend(self.side_by_side(plan, next..=last)?);
+            }
+            next = last + 1;
         }
         let verdict = self.verdict(plan, &trials, seconds(started), command);
         self.emit(Event::Verdict(Box::new(verdict.clone())));
@@ -87,6 +96,41 @@ impl<'a> Executor<'a> {
 
     fn trial(&mut self, plan: &Plan, number: u32) -> Result<TrialVerdict, RigError> {
         self.emit(Event::Trial { trial: number });
+        let trial = self.order(plan, number);
+        let (sink, journal) = (&mut *self.sink, &mut self.journal);
+        self.rig.trial(&trial, &mut |event| {
+            sink(&event);
+            journal.push(event);
+        })?;
+        Ok(self.judge(plan, number))
+    }
+
+    /// Trials that the rig runs at the same time; the journal has one after the other.
+    fn side_by_side(
+        &mut self,
+        plan: &Plan,
+        numbers: RangeInclusive<u32>,
+    ) -> Result<Vec<TrialVerdict>, RigError> {
+        let trials: Vec<Trial> = numbers.clone().map(|number| self.order(plan, number)).collect();
+        let seen = self.rig.side_by_side(&trials)?;
+        let mut verdicts = Vec::new();
+        for (number, events) in numbers.zip(seen) {
+            self.emit(Event::Trial { trial: number });
+            for event in events {
+                self.emit(event);
+            }
+            verdicts.push(self.judge(plan, number));
+        }
+        Ok(verdicts)
+    }
+
+    fn judge(&mut self, plan: &Plan, number: u32) -> TrialVerdict {
+        let verdict = judge::trial(plan, number, &self.journal);
+        self.emit(Event::TrialVerdict(verdict.clone()));
+        verdict
+    }
+
+    fn order(&self, plan: &Plan, number: u32) -> Trial {
         let order = TrialOrder {
             trial: number,
             seed: self.settings.seed,
@@ -95,15 +139,7 @@ impl<'a> Executor<'a> {
             faults: plan.device.faults.iter().map(|row| fault_order(plan, row)).collect(),
         };
         let dice = self.settings.seed.wrapping_add(u64::from(number).wrapping_mul(TRIAL_STRIDE));
-        let trial = Trial { order, faults: plan.device.faults.clone(), dice };
-        let (sink, journal) = (&mut *self.sink, &mut self.journal);
-        self.rig.trial(&trial, &mut |event| {
-            sink(&event);
-            journal.push(event);
-        })?;
-        let verdict = judge::trial(plan, number, &self.journal);
-        self.emit(Event::TrialVerdict(verdict.clone()));
-        Ok(verdict)
+        Trial { order, faults: plan.device.faults.clone(), dice }
     }
 
     fn verdict(&self, plan: &Plan, trials: &[TrialVerdict], seconds: f64, command: String) -> VerdictEvent {

@@ -34,6 +34,22 @@ pub(crate) trait Rig {
 
     /// Runs one trial on a fork of the disk prepared last, and tells what was seen.
     fn trial(&mut self, trial: &Trial, emit: &mut dyn FnMut(Event)) -> Result<(), RigError>;
+
+    /// How many trials it can run at once.
+    fn at_once(&self) -> usize {
+        1
+    }
+
+    /// Runs each of these as [`Rig::trial`] does, side by side where it can, and tells what was seen of each.
+    fn side_by_side(&mut self, trials: &[Trial]) -> Result<Vec<Vec<Event>>, RigError> {
+        let mut all = Vec::new();
+        for trial in trials {
+            let mut events = Vec::new();
+            self.trial(trial, &mut |event| events.push(event))?;
+            all.push(events);
+        }
+        Ok(all)
+    }
 }
 
 /// Why a rig failed.

@@ -10,7 +10,9 @@ mod protocol;
 mod running;
 mod uml;
 
-use brim_trial::event::Crash;
+use std::num::NonZeroUsize;
+use std::thread::ScopedJoinHandle;
+
 use brim_trial::plan::Filesystem;
 use brim_trial::{Bytes, Counters, Event, FilesystemKind};
 
@@ -18,7 +20,7 @@ use initramfs::Initramfs;
 pub(crate) use initramfs::InitramfsError;
 use machine::{CHANNEL_MODULES, Machine};
 use protocol::{Order, Reply};
-use running::{Running, Unanswered};
+use running::{Outcome, Running, Unanswered};
 
 use crate::interrupt::Interrupt;
 use crate::kernel::{Kernel, Kind};
@@ -141,24 +143,32 @@ impl Guest {
         }
     }
 
-    /// A guest that has the prepared disk mounted.
-    fn stage(&mut self) -> Result<(), RigError> {
-        let preparation = self.preparation.clone().ok_or(RigError::Unprepared)?;
-        let needs = Needs::of(&preparation);
+    /// A machine that has the prepared disk mounted, for the trials to begin with.
+    fn staged(&mut self) -> Result<&Snapshot, RigError> {
         if self.staged.is_none() {
+            let preparation = self.preparation.clone().ok_or(RigError::Unprepared)?;
             if self.running.is_none() {
-                // Whether the state is the same, the counters of the trial say.
                 self.prepare_again(&preparation)?;
             }
             self.call(&Order::Stage, &mut |_| {})?;
-            if self.kernel.kind == Kind::Uml {
-                return Ok(());
-            }
             self.staged = Some(self.save()?);
         }
-        let Some(staged) = &self.staged else { return Err(RigError::Unprepared) };
-        self.running = Some(Running::new(Machine::resume(staged)?, needs));
-        Ok(())
+        self.staged.as_ref().ok_or(RigError::Unprepared)
+    }
+
+    /// A guest that has the prepared disk mounted.
+    fn stage(&mut self) -> Result<(), RigError> {
+        let preparation = self.preparation.clone().ok_or(RigError::Unprepared)?;
+        if self.kernel.kind == Kind::Pc {
+            let running = Running::new(Machine::resume(self.staged()?)?, Needs::of(&preparation));
+            self.running = Some(running);
+            return Ok(());
+        }
+        if self.running.is_none() {
+            // Whether the state is the same, the counters of the trial say.
+            self.prepare_again(&preparation)?;
+        }
+        Ok(self.call(&Order::Stage, &mut |_| {}).map(drop)?)
     }
 
     /// The state of the guest that is up, which is over then.
@@ -199,20 +209,39 @@ impl Rig for Guest {
 
     fn trial(&mut self, trial: &Trial, emit: &mut dyn FnMut(Event)) -> Result<(), RigError> {
         self.stage()?;
-        let mut stuck = false;
-        let order = Order::Trial(Box::new(trial.clone()));
-        let ended = self.call(&order, &mut |event| {
-            stuck |= matches!(event, Event::Stuck(_));
-            emit(event);
-        });
-        match ended {
-            Err(Unanswered::Crash(crash)) => emit(Event::Crash(Crash { trial: trial.order.trial, ..crash })),
-            ended => drop(ended?),
-        }
+        let Some(running) = &mut self.running else { return Err(RigError::Unprepared) };
+        let outcome = running.trial(trial, emit, &self.interrupt);
         // The next trial begins with the staged machine; and whatever is stuck in a kernel is in nobody's way in another one.
-        if stuck || self.staged.is_some() {
+        if self.staged.is_some() || !matches!(outcome, Ok(Outcome::Usable)) {
             self.running = None;
         }
-        Ok(())
+        outcome.map(drop)
+    }
+
+    fn at_once(&self) -> usize {
+        match self.kernel.kind {
+            Kind::Uml => 1,
+            Kind::Pc => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+        }
+    }
+
+    /// Each on a machine of its own, all from the same state.
+    fn side_by_side(&mut self, trials: &[Trial]) -> Result<Vec<Vec<Event>>, RigError> {
+        let needs = self.preparation.as_ref().map(Needs::of).ok_or(RigError::Unprepared)?;
+        let interrupt = self.interrupt.clone();
+        let staged = self.staged()?;
+        let one = |trial: &Trial| {
+            let mut running = Running::new(Machine::resume(staged)?, needs);
+            let mut events = Vec::new();
+            running.trial(trial, &mut |event| events.push(event), &interrupt)?;
+            Ok(events)
+        };
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = trials.iter().map(|trial| scope.spawn(|| one(trial))).collect();
+            let join = |thread: ScopedJoinHandle<'_, Result<_, RigError>>| {
+                thread.join().unwrap_or_else(|_| Err(RigError::Guest("a thread of ours panicked".to_owned())))
+            };
+            threads.into_iter().map(join).collect()
+        })
     }
 }

@@ -12,6 +12,7 @@ use super::machine::Machine;
 use super::protocol::{Order, Reply, Word};
 use crate::interrupt::Interrupt;
 use crate::rig::RigError;
+use crate::rig::workbench::Trial;
 
 /// How often the executor looks whether it was interrupted.
 const TICK: Duration = Duration::from_millis(50);
@@ -31,6 +32,15 @@ pub(super) struct Running {
     heard: Instant,
     /// What it was given the memory and the options for.
     pub(super) needs: Needs,
+}
+
+/// What a trial leaves of its guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Another trial may follow in it.
+    Usable,
+    /// It is gone, or something in it does not end.
+    Spent,
 }
 
 /// Why there was no answer.
@@ -90,6 +100,35 @@ impl Running {
                 Word::Event(event) => emit(*event),
                 Word::Reply(reply) => return Ok(reply.map_err(RigError::from)?),
             }
+        }
+    }
+
+    /// Runs a trial. Where the guest does not live to its end, that is an event like others.
+    pub(super) fn trial(
+        &mut self,
+        trial: &Trial,
+        emit: &mut dyn FnMut(Event),
+        interrupt: &Interrupt,
+    ) -> Result<Outcome, RigError> {
+        let mut outcome = Outcome::Usable;
+        let order = Order::Trial(Box::new(trial.clone()));
+        let ended = self.call(
+            &order,
+            &mut |event| {
+                if matches!(event, Event::Stuck(_)) {
+                    outcome = Outcome::Spent;
+                }
+                emit(event);
+            },
+            interrupt,
+        );
+        match ended {
+            Ok(_) => Ok(outcome),
+            Err(Unanswered::Crash(crash)) => {
+                emit(Event::Crash(Crash { trial: trial.order.trial, ..crash }));
+                Ok(Outcome::Spent)
+            }
+            Err(Unanswered::Error(error)) => Err(error),
         }
     }
 
