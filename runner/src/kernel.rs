@@ -73,7 +73,7 @@ pub(crate) struct Module {
 }
 
 /// The kernel that runs brim, where kernels are named.
-const RUNNING: &str = "running";
+pub(crate) const RUNNING: &str = "running";
 
 /// What a kernel is called; `None` is the running one.
 pub(crate) fn name(kernel: Option<&Kernel>) -> &str {

@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use brim_report::junit::{self, Case};
 use brim_report::{Style, verdict};
 use brim_trial::event::VerdictEvent;
 use brim_trial::{Event, JournalLine};
@@ -81,4 +82,13 @@ fn the_journal_survives_a_round_trip() {
             assert_eq!(serde_json::to_string(&read).unwrap(), line);
         }
     }
+}
+
+#[test]
+fn junit_has_a_case_for_each_set_of_parameters() {
+    let events = journal("range");
+    let of_each = events.split_inclusive(|event| matches!(event, Event::Verdict(_)));
+    let case = |events: &[Event]| Case::new("uml/6.12".to_owned(), verdicts(events).remove(0), events);
+    let cases: Vec<Case> = of_each.map(case).collect();
+    assert_page("range.junit", &junit::report(&cases).unwrap());
 }

@@ -1,5 +1,8 @@
 //! `brim run`: scenarios to verdicts.
 
+use std::path::Path;
+
+use brim_report::junit::{self, Case};
 use brim_report::kernels::{self, Row};
 use brim_report::verdict;
 use brim_scenario::Settings as ScenarioSettings;
@@ -41,18 +44,22 @@ pub(crate) fn run(arguments: &cli::Run) -> Result<Exit, Error> {
     let settings = Settings { trials: arguments.trials, seed: arguments.rig.seed };
     // Of each kernel, those of each scenario.
     let mut verdicts: Vec<Vec<Vec<VerdictEvent>>> = Vec::new();
+    let mut cases = Vec::new();
     for kernel in &kernels {
         let rig = arguments.rig.rig.stand(kernel.as_ref(), &interrupt)?;
         let mut executor = Executor::new(settings, rig, &mut sink);
         let on_kernel = scenarios.iter().map(|(entry, plans)| {
             let run = Run { arguments, entry, kernel: kernel.as_ref().map(|kernel| kernel.name.as_str()) };
-            run.plans(&mut executor, plans).inspect_err(|error| {
+            run.plans(&mut executor, plans, &mut cases).inspect_err(|error| {
                 if arguments.json {
                     output::json_line(&JournalLine::from(failed(error)));
                 }
             })
         });
         verdicts.push(on_kernel.collect::<Result<_, _>>()?);
+    }
+    if let Some(path) = &arguments.junit {
+        write_junit(path, &cases)?;
     }
     if kernels.len() > 1 && !arguments.json {
         let names: Vec<&str> = kernels.iter().map(|kernel| kernel::name(kernel.as_ref())).collect();
@@ -63,6 +70,15 @@ pub(crate) fn run(arguments: &cli::Run) -> Result<Exit, Error> {
     }
     let verdicts: Vec<&VerdictEvent> = verdicts.iter().flatten().flatten().collect();
     Ok(if arguments.git_bisect { bisect(&verdicts) } else { exit(&verdicts) })
+}
+
+fn write_junit(path: &Path, cases: &[Case]) -> Result<(), Error> {
+    let failed = |error: String| Error::Usage {
+        what: format!("cannot write {}: {error}", path.display()),
+        help: "name a file in a directory that is there".to_owned(),
+    };
+    let report = junit::report(cases).map_err(|error| failed(error.to_string()))?;
+    std::fs::write(path, report).map_err(|error| failed(error.to_string()))
 }
 
 /// What each kernel made of one scenario.
@@ -107,7 +123,12 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn plans(&self, executor: &mut Executor<'_>, plans: &[Plan]) -> Result<Vec<VerdictEvent>, Error> {
+    fn plans(
+        &self,
+        executor: &mut Executor<'_>,
+        plans: &[Plan],
+        cases: &mut Vec<Case>,
+    ) -> Result<Vec<VerdictEvent>, Error> {
         let style = output::style(&std::io::stdout());
         let swept = swept(plans);
         let mut verdicts: Vec<VerdictEvent> = Vec::new();
@@ -122,6 +143,10 @@ impl Run<'_> {
                     [] => verdict::block(&verdict, &journal, style),
                     swept => verdict::line(&verdict, swept, style),
                 });
+            }
+            if self.arguments.junit.is_some() {
+                let kernel = self.kernel.unwrap_or(kernel::RUNNING).to_owned();
+                cases.push(Case::new(kernel, verdict.clone(), &journal));
             }
             verdicts.push(verdict);
         }
