@@ -122,7 +122,7 @@ pub(crate) struct Run {
     /// The modules of a kernel that is a file: a directory with modules.dep; none if everything is built in
     #[arg(long, value_name = "DIR", requires = "kernel")]
     pub(crate) modules: Option<PathBuf>,
-    /// Write the verdicts to this file too, as JUnit's XML
+    /// Write the verdicts to this file too, in the XML of `JUnit`
     #[arg(long, value_name = "FILE")]
     pub(crate) junit: Option<PathBuf>,
     /// Exit as `git bisect run` wants it: 1 where it is reproduced, 0 where it is not, 125 where nothing can be said

@@ -55,7 +55,10 @@ impl RunDirectory {
 /// reaches the host.
 pub(crate) fn leave_the_hosts_mounts() -> Result<(), Failure> {
     sys::unshare_mounts().trying(|| "make a mount namespace".to_owned()).map_err(|failure| {
-        failure.with_help("brim needs root (CAP_SYS_ADMIN) for its own mount namespace; try `sudo brim …`")
+        failure.with_help(
+            "the running kernel takes root (CAP_SYS_ADMIN) to mount anything: `sudo brim …`; \
+             a guest takes none: `brim run … --kernel uml/6.12`",
+        )
     })?;
     rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .trying(|| "keep our mounts from the host".to_owned())

@@ -3,6 +3,7 @@
 use std::fs;
 
 use crate::error::Exit;
+use crate::kernel::Store;
 use crate::{output, tool};
 
 /// One thing that brim may want.
@@ -36,11 +37,22 @@ pub(crate) fn doctor() -> Exit {
         }
     }
     let missing: Vec<&str> = checks.iter().filter(|c| c.needed && c.found.is_err()).map(|c| c.name).collect();
+    let there = |name: &str| checks.iter().any(|check| check.name == name && check.found.is_ok());
+    let mut rigs = vec!["uml"];
     if missing.is_empty() {
-        output::line("rigs here: host/fuse");
+        rigs.insert(0, "host/fuse");
+    }
+    if there("root") && there("nbd") {
+        rigs.push("host/nbd");
+    }
+    if there("QEMU") {
+        rigs.push("qemu/nbd");
+    }
+    output::line(&format!("rigs here: {} (those but host/* with a kernel: --kernel)", rigs.join(", ")));
+    if missing.is_empty() {
         Exit::Expected
     } else {
-        output::line(&format!("rigs here: none, for want of {}", missing.join(", ")));
+        output::line(&format!("not here: host/fuse, for want of {}", missing.join(", ")));
         Exit::Rig
     }
 }
@@ -51,7 +63,7 @@ fn checks() -> Vec<Check> {
             name: "root",
             found: root(),
             needed: true,
-            without: "without it nothing can be mounted; check, list, explain and serve work",
+            without: "without it nothing can be mounted on this kernel; guests, check, list, explain and serve work",
             mend: "sudo brim …",
         },
         Check {
@@ -71,7 +83,7 @@ fn checks() -> Vec<Check> {
     ];
     checks.extend(filesystems());
     checks.extend(evidence());
-    checks.extend(later());
+    checks.extend(guests());
     checks
 }
 
@@ -125,32 +137,52 @@ fn evidence() -> [Check; 2] {
     ]
 }
 
-/// What the rigs of later releases want.
-fn later() -> [Check; 3] {
+/// What the rigs want that bring a kernel, and the one with the kernel's own NBD client.
+fn guests() -> [Check; 5] {
     [
         Check {
-            name: "nbd",
-            found: device("/dev/nbd0"),
+            name: "kernels",
+            found: kernels(),
             needed: false,
-            without: "it is for the rig host/nbd, which is not in this release; host/fuse works without",
-            mend: "modprobe nbd",
+            without: "without one a guest boots only a kernel that --kernel names by its path",
+            mend: "brim kernel add uml/6.12",
         },
         Check {
-            name: "KVM",
-            found: device("/dev/kvm")
-                .map(|path| format!("{path} (whether it runs a stock guest is not tried)")),
+            name: "apt",
+            found: tool("apt-get").and_then(|_| tool("dpkg-deb")).map(|_| "it brings kernels".to_owned()),
             needed: false,
-            without: "it is for the rigs qemu/*, which are not in this release; host/fuse works without",
-            mend: "modprobe kvm_intel || modprobe kvm_amd",
+            without: "without it `brim kernel add` brings nothing; --kernel PATH works",
+            mend: "copy the directory of kernels from a machine that has it",
         },
         Check {
             name: "QEMU",
             found: tool("qemu-system-x86_64"),
             needed: false,
-            without: "it is for the rigs qemu/*, which are not in this release; host/fuse works without",
+            without: "without it the rig qemu/nbd boots no kernel for a PC; uml works",
             mend: "apt-get install qemu-system-x86",
         },
+        Check {
+            name: "KVM",
+            found: device("/dev/kvm")
+                .map(|path| format!("{path} (whether it runs a kernel is tried with that kernel)")),
+            needed: false,
+            without: "without it QEMU translates, and a guest takes some seconds to boot",
+            mend: "modprobe kvm_intel || modprobe kvm_amd",
+        },
+        Check {
+            name: "nbd",
+            found: device("/dev/nbd0"),
+            needed: false,
+            without: "without it there is no rig host/nbd; host/fuse and guests work",
+            mend: "modprobe nbd max_part=0",
+        },
     ]
+}
+
+fn kernels() -> Result<String, String> {
+    let store = Store::open().map_err(|error| error.to_string())?;
+    let names: Vec<String> = store.all().into_iter().map(|kept| kept.about.name).collect();
+    if names.is_empty() { Err("none is kept".to_owned()) } else { Ok(names.join(", ")) }
 }
 
 fn root() -> Result<String, String> {
