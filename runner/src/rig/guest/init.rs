@@ -8,7 +8,7 @@ use std::time::Duration;
 use brim_agent::protocol::{self as lines, Lines};
 use brim_agent::{Failure, guest};
 
-use super::protocol::{Order, Refusal, Reply, Word};
+use super::protocol::{Order, Parts, Refusal, Reply, Word};
 use crate::interrupt::Interrupt;
 use crate::output;
 use crate::rig::local::Link;
@@ -39,10 +39,13 @@ fn serve() -> Result<(), Failure> {
     let interrupt = Interrupt::take_over().map_err(broken)?;
     let mut workbench = Workbench::new(interrupt, Link::Nbd);
     host.say_alive();
-    let mut orders = Lines::new(channel);
+    let (mut orders, mut parts) = (Lines::new(channel), Parts::default());
     while let Some(order) = orders.receive().map_err(broken)? {
         host.line().busy = true;
-        let reply = carry_out(&mut workbench, order, &host).map_err(Refusal::from);
+        let reply = match parts.complete(order).map_err(|error| broken(error.into()))? {
+            Some(order) => carry_out(&mut workbench, order, &host).map_err(Refusal::from),
+            None => Ok(Reply::Done),
+        };
         host.reply(reply).map_err(broken)?;
     }
     Ok(())
@@ -69,6 +72,7 @@ fn carry_out(workbench: &mut Workbench, order: Order, host: &Host) -> Result<Rep
                 None => ended.map(|()| Reply::Done),
             }
         }
+        Order::Part { .. } => Err(RigError::Guest("a part of an order is not one".to_owned())),
     }
 }
 

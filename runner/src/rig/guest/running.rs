@@ -91,6 +91,21 @@ impl Running {
         emit: &mut dyn FnMut(Event),
         interrupt: &Interrupt,
     ) -> Result<Reply, Unanswered> {
+        let parts = order.parts().map_err(|error| RigError::Channel { source: error.into() })?;
+        let mut reply = Reply::Done;
+        for part in parts {
+            reply = self.line(&part, emit, interrupt)?;
+        }
+        Ok(reply)
+    }
+
+    /// Sends one line, and waits for the reply.
+    fn line(
+        &mut self,
+        order: &Order,
+        emit: &mut dyn FnMut(Event),
+        interrupt: &Interrupt,
+    ) -> Result<Reply, Unanswered> {
         if send(self.lines.stream(), order).is_err() {
             return Err(self.crash());
         }
