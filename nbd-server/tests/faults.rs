@@ -202,6 +202,33 @@ fn a_dropped_flush_makes_nothing_durable() {
     }
 }
 
+/// A cache that lies has what was written, until the power is cut: all that FLUSH and FUA were to make durable is lost.
+#[test]
+fn a_volatile_cache_lies_about_flush_and_fua() {
+    let cache = DiskOptions { write_cache: true, ..DiskOptions::default() };
+    for (lies, left) in [(false, [1, 2, 3, 0]), (true, [9, 9, 9, 9])] {
+        let rig = rig(cache);
+        rig.write(0, &[9; 4096 * 4]);
+        rig.client.flush().unwrap();
+        if lies {
+            rig.fault("liar", When::default(), Then::Volatile);
+        }
+        rig.write(0, &[1; 4096]);
+        rig.client.flush().unwrap();
+        let done =
+            |command: Command<'_>| assert!(start(&rig.client, command).recv_timeout(LIMIT).unwrap().is_ok());
+        done(Command::Write { offset: Bytes(4096), data: &[2; 4096], fua: true });
+        done(Command::Write { offset: Bytes(8192), data: &[3; 4096], fua: true });
+        done(Command::Trim { offset: Bytes(12288), len: Bytes(4096), fua: true });
+        let bytes = || [0, 4096, 8192, 12288].map(|offset| rig.read(offset, 1)[0]);
+        assert_eq!(bytes(), [1, 2, 3, 0], "while there is power");
+        let _lost = rig.disk.power_cut();
+        assert_eq!(bytes(), left, "lies: {lies}");
+        let fired: u64 = rig.disk.faults().iter().map(|fault| fault.firings).sum();
+        assert_eq!(fired, if lies { 4 } else { 0 }, "a write that nobody wants durable is no lie");
+    }
+}
+
 #[test]
 fn a_torn_write_leaves_its_first_sectors() {
     for len in [4096, 256 << 10] {

@@ -215,6 +215,7 @@ fn every_then() -> Vec<Then> {
         Then::Seek(seek),
         Then::Error(ErrorName::Enospc),
         Then::Drop,
+        Then::Volatile,
         Then::Torn { sectors: Some(3) },
         Then::Misdirect { by: Bytes(4096) },
         Then::Flip(Flip { bits: 3, at_rest: true }),
@@ -506,6 +507,21 @@ fn other_rows_do_not_change_what_a_row_is_about() {
     }
 }
 
+/// A cache can lie only to who wants something durable.
+#[test]
+fn a_volatile_row_fires_for_flush_and_fua_alone() {
+    let mut table = one(When::default(), Then::Volatile);
+    for op in Op::ALL {
+        for fua in [false, true] {
+            let outcome =
+                table.decide(at(0), &Request { fua, ..Request::new(op, Bytes(0), Bytes(512)) }).outcome;
+            let fires = op == Op::Flush || fua && op != Op::Read;
+            assert_eq!(outcome.is_some(), fires, "{op:?} {fua}");
+        }
+    }
+    assert_eq!(table.entries()[0].firings, 5);
+}
+
 #[test]
 fn the_longest_seek_is_not_a_short_one() {
     let seek = Seek { min: Nanos(u64::MAX), max: Nanos(u64::MAX), rpm: 1, bytes_per_second: 1 };
@@ -519,7 +535,9 @@ fn the_longest_seek_is_not_a_short_one() {
 fn decisions_have_a_fingerprint() {
     let mut table = FaultTable::seeded(0x2a);
     let odds = || When { probability: Ratio::from_f64(0.3), ..When::default() };
-    for (index, then) in every_then().into_iter().enumerate() {
+    // What has come since the number was taken stays out of it.
+    let rows = every_then().into_iter().filter(|then| *then != Then::Volatile);
+    for (index, then) in rows.enumerate() {
         table.add(with(&format!("row {index}"), odds(), then)).unwrap();
     }
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;

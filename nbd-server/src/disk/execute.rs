@@ -121,6 +121,7 @@ pub(super) fn done_as<'a>(incoming: &Incoming<'a>, outcome: Option<Outcome>) -> 
     let Request { op, offset, len, .. } = incoming.request;
     let request = match outcome {
         None | Some(Outcome::Disconnect) => incoming.request,
+        Some(Outcome::Volatile) if op != Op::Flush => return Some(volatile(incoming)),
         Some(Outcome::Torn { keep }) => Request { len: keep.min(len), ..incoming.request },
         Some(Outcome::Misdirect { to }) => Request { offset: to, ..incoming.request },
         Some(Outcome::Flip { .. }) if op == Op::Write => incoming.request,
@@ -143,6 +144,8 @@ pub(super) fn instead(images: &mut Images, incoming: &Incoming<'_>, outcome: Out
     match outcome {
         Outcome::Error(error) => fault_error(incoming, error, "a fault of the table", output),
         Outcome::Drop => incoming.how.answer.done(output.bytes()),
+        Outcome::Volatile if op == Op::Flush => incoming.how.answer.done(output.bytes()),
+        Outcome::Volatile => run(images, &volatile(incoming), output),
         Outcome::Torn { keep } => {
             let data = incoming.data.prefix(keep);
             run(images, &Incoming { data, ..elsewhere(offset, keep.min(len)) }, output);
@@ -171,6 +174,13 @@ pub(super) fn instead(images: &mut Images, incoming: &Incoming<'_>, outcome: Out
         // These are not left to be done instead: requests that are held or end their connection never come here.
         _ => run(images, incoming, output),
     }
+}
+
+/// The request without FUA.
+fn volatile<'a>(incoming: &Incoming<'a>) -> Incoming<'a> {
+    let (mut request, mut how) = (incoming.request, incoming.how);
+    (request.fua, how.fua) = (false, false);
+    Incoming { request, how, ..*incoming }
 }
 
 fn flip_in(data: &mut [u8], bit: u64) {

@@ -63,6 +63,7 @@ fn every_outcome_arrives() {
         (r"{ hold = {} }", Then::HOLD),
         (r#"{ hold = { limit = "30 s" } }"#, Then::Hold { limit: Some(ms(30_000)) }),
         (r#""drop""#, Then::Drop),
+        (r#""volatile""#, Then::Volatile),
         (r#""torn""#, Then::Torn { sectors: None }),
         (r"{ torn = { sectors = 0 } }", Then::Torn { sectors: Some(0) }),
         (r#""disconnect""#, Then::Disconnect),

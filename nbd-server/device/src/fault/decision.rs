@@ -52,6 +52,8 @@ pub enum Outcome {
     Error(ErrorName),
     /// Nothing, and it is answered as if it were done.
     Drop,
+    /// What it asks for, but that nothing becomes durable by it.
+    Volatile,
     /// Only its first bytes are written.
     Torn {
         /// How many.

@@ -148,6 +148,9 @@ impl Entry {
             Then::Hold { limit } => Outcome::Hold { limit: *limit },
             Then::Error(error) => Outcome::Error(*error),
             Then::Drop => Outcome::Drop,
+            // Of any other request nothing has to be durable.
+            Then::Volatile if request.fua || request.op == Op::Flush => Outcome::Volatile,
+            Then::Volatile => return None,
             Then::Torn { sectors } => {
                 let all = request.len.0.div_ceil(crate::SECTOR.0);
                 let sectors = sectors.unwrap_or_else(|| scale(dice.next_u64(), u128::from(all)));

@@ -225,6 +225,8 @@ pub enum Then {
     Error(ErrorName),
     /// It is not done, and answered as if it were: a lost write, or a flush that lies.
     Drop,
+    /// It is done, and what a flush or FUA would have made durable stays volatile: a cache that lies.
+    Volatile,
     /// Only a prefix of what it writes is written, and it is answered as if it were all.
     Torn {
         /// So many sectors of 512 bytes; drawn for each request if absent.
@@ -258,6 +260,7 @@ impl Then {
             Self::Seek(_) => "seek",
             Self::Error(_) => "error",
             Self::Drop => "drop",
+            Self::Volatile => "volatile",
             Self::Torn { .. } => "torn",
             Self::Misdirect { .. } => "misdirect",
             Self::Flip(_) => "flip",
@@ -270,7 +273,7 @@ impl Then {
     #[must_use]
     pub const fn acts_on(&self) -> &'static [Op] {
         match self {
-            Self::Drop => &[Op::Write, Op::Flush, Op::Trim, Op::Zeroes],
+            Self::Drop | Self::Volatile => &[Op::Write, Op::Flush, Op::Trim, Op::Zeroes],
             Self::Torn { .. } => &[Op::Write, Op::Zeroes],
             Self::Misdirect { .. } | Self::Seek(_) => &[Op::Read, Op::Write, Op::Trim, Op::Zeroes],
             Self::Flip(_) => &[Op::Read, Op::Write],

@@ -68,6 +68,7 @@ fn verb(then: &Then) -> &'static str {
         Then::Seek(_) => "seeks for",
         Then::Error(_) => "fails",
         Then::Drop => "answers, and does not do,",
+        Then::Volatile => "makes nothing durable at",
         Then::Torn { .. } => "tears",
         Then::Misdirect { .. } => "misdirects",
         Then::Flip(_) => "flips bits of",
@@ -94,7 +95,7 @@ fn details(then: &Then) -> Option<String> {
         Then::Misdirect { by } => Some(format!("by {by}")),
         Then::Flip(Flip { bits, at_rest: true }) => Some(format!("{bits} at rest")),
         Then::Flip(Flip { bits, at_rest: false }) => Some(bits.to_string()),
-        Then::Drop | Then::Disconnect | Then::Close => None,
+        Then::Drop | Then::Volatile | Then::Disconnect | Then::Close => None,
     }
 }
 

@@ -17,7 +17,7 @@ use crate::token;
 use crate::written::{Place, Written};
 
 /// What one word says.
-const WORDS: [&str; 5] = ["hold", "drop", "torn", "disconnect", "close"];
+const WORDS: [&str; 6] = ["hold", "drop", "volatile", "torn", "disconnect", "close"];
 
 /// What a table says.
 const KEYS: [&str; 8] = ["hold", "delay", "limit", "seek", "error", "torn", "misdirect", "flip"];
@@ -77,6 +77,7 @@ fn one_word(word: &str, place: Place) -> Checked<Then> {
     match word {
         "hold" => Ok(Then::HOLD),
         "drop" => Ok(Then::Drop),
+        "volatile" => Ok(Then::Volatile),
         "torn" => Ok(Then::Torn { sectors: None }),
         "disconnect" => Ok(Then::Disconnect),
         "close" => Ok(Then::Close),
