@@ -21,8 +21,10 @@ const TICK: Duration = Duration::from_millis(50);
 const SILENCE_LIMIT: Duration = Duration::from_secs(30);
 /// How long a guest that hung up may take to end, so that its last words are whole.
 const END_LIMIT: Duration = Duration::from_secs(2);
-/// What is kept of the last words.
-const LAST_LINES: usize = 40;
+/// What is kept of the last words: half as much before a panic, and twice as much in all.
+const LAST_LINES: usize = 60;
+/// How the kernel begins its last words (kernel/panic.c, v6.12).
+const PANIC: &str = "Kernel panic";
 
 /// A guest that is up.
 #[derive(Debug)]
@@ -174,17 +176,19 @@ impl Running {
         }
         let words = self.machine.console();
         let lines: Vec<&str> = words.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
-        let panic = lines.iter().find_map(|line| {
-            let at = line.find("Kernel panic")?;
-            line.get(at..)
-        });
-        let how = match panic {
-            Some(panic) => panic.to_owned(),
+        let panic = lines.iter().position(|line| line.contains(PANIC));
+        let line = panic.and_then(|at| lines.get(at)).and_then(|line| line.get(line.find(PANIC)?..));
+        let how = match line {
+            Some(line) => line.to_owned(),
             None if silent => format!("it said nothing for {} s", SILENCE_LIMIT.as_secs()),
             None => "it ended by itself".to_owned(),
         };
-        let first = lines.len().saturating_sub(LAST_LINES);
-        let last_words = lines.into_iter().skip(first).map(str::to_owned).collect();
+        // A panic begins with what it is about; before it may stand the warning that led to it.
+        let first = match panic {
+            Some(at) => at.saturating_sub(LAST_LINES / 2),
+            None => lines.len().saturating_sub(LAST_LINES),
+        };
+        let last_words = lines.into_iter().skip(first).take(2 * LAST_LINES).map(str::to_owned).collect();
         Unanswered::Crash(Crash { trial: 0, how, last_words })
     }
 }
