@@ -34,7 +34,7 @@ pub(super) enum Order {
 }
 
 /// The longest line to a guest. A terminal that has 4096 bytes nobody has read tells User Mode Linux to hold back
-/// (`n_tty_check_throttle`, drivers/tty/n_tty.c, v6.12), and that does not listen again.
+/// (`n_tty_check_throttle` in `drivers/tty/n_tty.c`, v6.12), and that does not listen again.
 const LINE_MAX: usize = 3584;
 /// How many characters of an order are a part. Written as a string each of them takes 4 bytes at most: what is more in JSON,
 /// a control character, is in no line of JSON.
