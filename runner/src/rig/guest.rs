@@ -146,6 +146,27 @@ impl Guest {
         }
     }
 
+    /// A trial in the guest that is up, or in another one.
+    fn attempt(&mut self, trial: &Trial, emit: &mut dyn FnMut(Event)) -> Result<(), RigError> {
+        if self.running.is_none() {
+            let preparation = self.preparation.clone().ok_or(RigError::Unprepared)?;
+            // Whether the state is the same, the counters of the trial say.
+            self.prepare_again(&preparation)?;
+        }
+        self.call(&Order::Stage, &mut |_| {})?;
+        let mut stuck = false;
+        let order = Order::Trial(Box::new(trial.clone()));
+        self.call(&order, &mut |event| {
+            stuck |= matches!(event, Event::Stuck(_));
+            emit(event);
+        })?;
+        if stuck {
+            // Whatever waits in that kernel is in nobody's way in another one.
+            self.running = None;
+        }
+        Ok(())
+    }
+
     /// Gives an order and waits for its end. A guest that does not live to answer is taken down.
     fn call(&mut self, order: &Order, emit: &mut dyn FnMut(Event)) -> Result<Reply, Unanswered> {
         let Some(running) = &mut self.running else { return Err(RigError::Unprepared.into()) };
@@ -175,27 +196,14 @@ impl Rig for Guest {
     }
 
     fn trial(&mut self, trial: &Trial, emit: &mut dyn FnMut(Event)) -> Result<(), RigError> {
-        if self.running.is_none() {
-            let preparation = self.preparation.clone().ok_or(RigError::Unprepared)?;
-            // Whether the state is the same, the counters of the trial say.
-            self.prepare_again(&preparation)?;
+        match self.attempt(trial, emit) {
+            // Wherever on its way it dies, it is this trial that it costs.
+            Err(RigError::GuestDied { how, last_words }) => {
+                emit(Event::Crash(Crash { trial: trial.order.trial, how, last_words }));
+                Ok(())
+            }
+            ended => ended,
         }
-        self.call(&Order::Stage, &mut |_| {})?;
-        let mut stuck = false;
-        let order = Order::Trial(Box::new(trial.clone()));
-        let ended = self.call(&order, &mut |event| {
-            stuck |= matches!(event, Event::Stuck(_));
-            emit(event);
-        });
-        match ended {
-            Err(Unanswered::Crash(crash)) => emit(Event::Crash(Crash { trial: trial.order.trial, ..crash })),
-            ended => drop(ended?),
-        }
-        if stuck {
-            // Whatever waits in that kernel is in nobody's way in another one.
-            self.running = None;
-        }
-        Ok(())
     }
 }
 
