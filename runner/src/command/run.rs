@@ -9,7 +9,7 @@ use brim_trial::{Event, JournalLine, Plan, Verdict};
 use crate::catalogue::{self, Entry};
 use crate::cli;
 use crate::error::{Error, Exit};
-use crate::executor::{Executor, Settings};
+use crate::executor::{self, Executor, Settings};
 use crate::interrupt::Interrupt;
 use crate::kernel::{self, Kernel};
 use crate::output::{self, Progress};
@@ -31,6 +31,9 @@ pub(crate) fn run(arguments: &cli::Run) -> Result<Exit, Error> {
         scenarios.push((entry, plans));
     }
     let kernels = Kernel::find_all(&arguments.kernel, arguments.modules.as_deref())?;
+    for plan in scenarios.iter().flat_map(|(_, plans)| plans) {
+        kernels.iter().try_for_each(|kernel| executor::allow(plan, kernel.as_ref()))?;
+    }
     let mut progress = Progress::on_stderr(!arguments.json);
     let mut sink = |event: &Event| {
         if arguments.json {
