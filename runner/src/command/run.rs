@@ -13,6 +13,7 @@ use crate::executor::{self, Executor, Settings};
 use crate::interrupt::Interrupt;
 use crate::kernel::{self, Kernel};
 use crate::output::{self, Progress};
+use crate::rig::RigName;
 
 /// Runs every scenario that was named on every kernel that was, and gives the exit code of the worst.
 pub(crate) fn run(arguments: &cli::Run) -> Result<Exit, Error> {
@@ -141,6 +142,12 @@ impl Run<'_> {
         let mut option = |name: &str, value: String| words.extend([name.to_owned(), value]);
         if let Some(kernel) = kernel {
             option("--kernel", (*kernel).to_owned());
+        }
+        if let (Some(_), Some(modules)) = (kernel, &arguments.modules) {
+            option("--modules", modules.display().to_string());
+        }
+        if arguments.rig.rig != RigName::Auto {
+            option("--rig", arguments.rig.rig.name().to_owned());
         }
         if plan.filesystem.kind != entry.scenario.default_filesystem() {
             option("--filesystem", plan.filesystem.kind.to_string());
