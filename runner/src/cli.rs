@@ -122,7 +122,8 @@ pub(crate) struct Run {
     /// The modules of a kernel that is a file: a directory with modules.dep; none if everything is built in
     #[arg(long, value_name = "DIR", requires = "kernel")]
     pub(crate) modules: Option<PathBuf>,
-    /// Exit as `git bisect run` wants it: 1 where it is reproduced, 0 where it is not, 125 where nothing can be said
+    /// Exit as `git bisect run` wants it: 1 where it is reproduced, 0 where it is not, 125 where nothing can be said, 128 to
+    /// stop it where the scenario or the kernel is none
     #[arg(long)]
     pub(crate) git_bisect: bool,
     /// Print the journal as JSON lines instead of text

@@ -15,8 +15,26 @@ use crate::kernel::{self, Kernel};
 use crate::output::{self, Progress};
 use crate::rig::RigName;
 
-/// Runs every scenario that was named on every kernel that was, and gives the exit code of the worst.
+/// Runs every scenario that was named on every kernel that was, and gives the exit code of the worst, or the one that
+/// `git bisect run` wants.
 pub(crate) fn run(arguments: &cli::Run) -> Result<Exit, Error> {
+    let ended = run_all(arguments);
+    if !arguments.git_bisect {
+        return ended;
+    }
+    ended.or_else(|error| {
+        // To git every other code up to 127 says that the commit is bad (git-bisect(1), "Bisect run").
+        let exit = match error.exit() {
+            Exit::Usage => Exit::Stop,
+            Exit::Interrupted => Exit::Interrupted,
+            _ => Exit::Skip,
+        };
+        crate::show(error);
+        Ok(exit)
+    })
+}
+
+fn run_all(arguments: &cli::Run) -> Result<Exit, Error> {
     let interrupt =
         Interrupt::take_over().map_err(|source| Error::Process { what: "take signals over", source })?;
     // Everything is read and checked before anything runs.
