@@ -125,7 +125,8 @@ pub(crate) struct Run {
     /// Write the verdicts to this file too, in the XML of `JUnit`
     #[arg(long, value_name = "FILE")]
     pub(crate) junit: Option<PathBuf>,
-    /// Exit as `git bisect run` wants it: 1 where it is reproduced, 0 where it is not, 125 where nothing can be said
+    /// Exit as `git bisect run` wants it: 1 where it is reproduced, 0 where it is not, 125 where nothing can be said, 128 to
+    /// stop it where the scenario or the kernel is none
     #[arg(long)]
     pub(crate) git_bisect: bool,
     /// Print the journal as JSON lines instead of text

@@ -29,6 +29,8 @@ pub(crate) enum Exit {
     Interrupted,
     /// `git bisect run` is to try another commit.
     Skip,
+    /// `git bisect run` is to stop: no commit would do better.
+    Stop,
     /// What a program that brim ran exited with.
     Program(u8),
 }
@@ -44,6 +46,7 @@ impl Exit {
             Self::Inconclusive => 4,
             Self::Interrupted => 130,
             Self::Skip => 125,
+            Self::Stop => 128,
             Self::Program(code) => code,
         }
     }

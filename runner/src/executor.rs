@@ -8,6 +8,8 @@ use brim_device::fault::Row;
 use brim_trial::event::{Prepared, Run, VerdictEvent};
 use brim_trial::{Event, Plan, TrialVerdict, judge};
 
+use crate::error::Error;
+use crate::kernel::Kernel;
 use crate::rig::workbench::{Preparation, Trial};
 use crate::rig::{Rig, RigError};
 
@@ -21,6 +23,17 @@ pub(crate) struct Settings {
     pub(crate) trials: u32,
     /// The seed of everything drawn.
     pub(crate) seed: u64,
+}
+
+/// Refuses a plan on a kernel that is not for it, before anything runs; `None` is the running one.
+pub(crate) fn allow(plan: &Plan, kernel: Option<&Kernel>) -> Result<(), Error> {
+    if kernel.is_some() || !plan.panics() {
+        return Ok(());
+    }
+    Err(Error::Usage {
+        what: format!("{} panics its kernel, and this one is the host's", plan.scenario),
+        help: "run it in a guest: `brim run … --kernel uml/6.12`".to_owned(),
+    })
 }
 
 /// Runs one plan after the other; what they have in common is made once.

@@ -121,9 +121,9 @@ impl Kernel {
         Ok(Self {
             name: word.to_owned(),
             kind: image.kind,
+            modules: modules_beside(&image_path, &image.release),
             image: image_path,
             release: image.release,
-            modules: None,
         })
     }
 
@@ -184,4 +184,12 @@ impl Kernel {
             Kind::Pc => vmlinux::of(&self.image),
         }
     }
+}
+
+/// The modules that came with an image: `modules` beside it, as brim keeps them, or where Debian's package has them for its
+/// `/usr/bin/linux.uml`. Not those that the machine has for the same release: another build's do not fit.
+fn modules_beside(image: &Path, release: &str) -> Option<PathBuf> {
+    let directory = image.parent()?;
+    let package = directory.parent().unwrap_or(directory).join("lib/uml/modules").join(release);
+    [directory.join("modules"), package].into_iter().find(|path| path.join("modules.dep").is_file())
 }

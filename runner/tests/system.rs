@@ -13,6 +13,10 @@ mod bench;
 mod ctl;
 #[path = "system/end.rs"]
 mod end;
+#[path = "system/guest_end.rs"]
+mod guest_end;
+#[path = "system/guests.rs"]
+mod guests;
 #[path = "system/kernel.rs"]
 mod kernel;
 #[path = "system/machines.rs"]
@@ -62,6 +66,8 @@ fn main() {
         ctl::tests(),
         kernel::tests(),
         machines::tests(),
+        guests::tests(),
+        guest_end::tests(),
     ];
     let trials = tests.into_iter().flatten().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit();

@@ -7,7 +7,7 @@ use brim_trial::Event;
 use crate::catalogue;
 use crate::cli;
 use crate::error::{Error, Exit};
-use crate::executor::{Executor, Settings};
+use crate::executor::{self, Executor, Settings};
 use crate::interrupt::Interrupt;
 use crate::kernel::{self, Kernel};
 use crate::output::{self, Progress};
@@ -30,7 +30,9 @@ pub(crate) fn compare(arguments: &cli::Compare) -> Result<Exit, Error> {
     let mut progress = Progress::on_stderr(true);
     let mut sink = |event: &Event| progress.event(event);
     let mut sides = Vec::new();
-    for kernel in Kernel::find_all(&arguments.kernel, None)? {
+    let kernels = Kernel::find_all(&arguments.kernel, None)?;
+    kernels.iter().try_for_each(|kernel| executor::allow(plan, kernel.as_ref()))?;
+    for kernel in kernels {
         let rig = RigName::Auto.stand(kernel.as_ref(), &interrupt)?;
         let (verdict, events) = Executor::new(settings, rig, &mut sink).run(plan, String::new())?;
         sides.push(Side { kernel: kernel::name(kernel.as_ref()).to_owned(), verdict, events });

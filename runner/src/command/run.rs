@@ -12,13 +12,32 @@ use brim_trial::{Event, JournalLine, Plan, Verdict};
 use crate::catalogue::{self, Entry};
 use crate::cli;
 use crate::error::{Error, Exit};
-use crate::executor::{Executor, Settings};
+use crate::executor::{self, Executor, Settings};
 use crate::interrupt::Interrupt;
 use crate::kernel::{self, Kernel};
 use crate::output::{self, Progress};
+use crate::rig::RigName;
 
-/// Runs every scenario that was named on every kernel that was, and gives the exit code of the worst.
+/// Runs every scenario that was named on every kernel that was, and gives the exit code of the worst, or the one that
+/// `git bisect run` wants.
 pub(crate) fn run(arguments: &cli::Run) -> Result<Exit, Error> {
+    let ended = run_all(arguments);
+    if !arguments.git_bisect {
+        return ended;
+    }
+    ended.or_else(|error| {
+        // To git every other code up to 127 says that the commit is bad (git-bisect(1), "Bisect run").
+        let exit = match error.exit() {
+            Exit::Usage => Exit::Stop,
+            Exit::Interrupted => Exit::Interrupted,
+            _ => Exit::Skip,
+        };
+        crate::show(error);
+        Ok(exit)
+    })
+}
+
+fn run_all(arguments: &cli::Run) -> Result<Exit, Error> {
     let interrupt =
         Interrupt::take_over().map_err(|source| Error::Process { what: "take signals over", source })?;
     // Everything is read and checked before anything runs.
@@ -34,6 +53,9 @@ pub(crate) fn run(arguments: &cli::Run) -> Result<Exit, Error> {
         scenarios.push((entry, plans));
     }
     let kernels = Kernel::find_all(&arguments.kernel, arguments.modules.as_deref())?;
+    for plan in scenarios.iter().flat_map(|(_, plans)| plans) {
+        kernels.iter().try_for_each(|kernel| executor::allow(plan, kernel.as_ref()))?;
+    }
     let mut progress = Progress::on_stderr(!arguments.json);
     let mut sink = |event: &Event| {
         if arguments.json {
@@ -163,6 +185,12 @@ impl Run<'_> {
         let mut option = |name: &str, value: String| words.extend([name.to_owned(), value]);
         if let Some(kernel) = kernel {
             option("--kernel", (*kernel).to_owned());
+        }
+        if let (Some(_), Some(modules)) = (kernel, &arguments.modules) {
+            option("--modules", modules.display().to_string());
+        }
+        if arguments.rig.rig != RigName::Auto {
+            option("--rig", arguments.rig.rig.name().to_owned());
         }
         if plan.filesystem.kind != entry.scenario.default_filesystem() {
             option("--filesystem", plan.filesystem.kind.to_string());

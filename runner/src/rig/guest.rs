@@ -13,6 +13,7 @@ mod uml;
 use std::num::NonZeroUsize;
 use std::thread::ScopedJoinHandle;
 
+use brim_trial::event::Crash;
 use brim_trial::plan::Filesystem;
 use brim_trial::{Bytes, Counters, Event, FilesystemKind};
 
@@ -177,6 +178,18 @@ impl Guest {
         running.into_machine().save().ok_or(RigError::Unprepared)?
     }
 
+    /// A trial in the guest that is up, or in another one.
+    fn attempt(&mut self, trial: &Trial, emit: &mut dyn FnMut(Event)) -> Result<(), RigError> {
+        self.stage()?;
+        let Some(running) = &mut self.running else { return Err(RigError::Unprepared) };
+        let outcome = running.trial(trial, emit, &self.interrupt);
+        // The next trial begins with the staged machine; and whatever is stuck in a kernel is in nobody's way in another one.
+        if self.staged.is_some() || !matches!(outcome, Ok(Outcome::Usable)) {
+            self.running = None;
+        }
+        outcome.map(drop)
+    }
+
     /// Gives an order and waits for its end. A guest that does not live to answer is taken down.
     fn call(&mut self, order: &Order, emit: &mut dyn FnMut(Event)) -> Result<Reply, Unanswered> {
         let Some(running) = &mut self.running else { return Err(RigError::Unprepared.into()) };
@@ -208,14 +221,14 @@ impl Rig for Guest {
     }
 
     fn trial(&mut self, trial: &Trial, emit: &mut dyn FnMut(Event)) -> Result<(), RigError> {
-        self.stage()?;
-        let Some(running) = &mut self.running else { return Err(RigError::Unprepared) };
-        let outcome = running.trial(trial, emit, &self.interrupt);
-        // The next trial begins with the staged machine; and whatever is stuck in a kernel is in nobody's way in another one.
-        if self.staged.is_some() || !matches!(outcome, Ok(Outcome::Usable)) {
-            self.running = None;
+        match self.attempt(trial, emit) {
+            // Wherever on its way it dies, it is this trial that it costs.
+            Err(RigError::GuestDied { how, last_words }) => {
+                emit(Event::Crash(Crash { trial: trial.order.trial, how, last_words }));
+                Ok(())
+            }
+            ended => ended,
         }
-        outcome.map(drop)
     }
 
     fn at_once(&self) -> usize {

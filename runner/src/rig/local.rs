@@ -289,10 +289,6 @@ impl Drop for Local {
             let _released = attached.disk.open_all_gates();
         }
         self.agent.kill();
-        if self.link == Link::Nbd {
-            // nbd.ko has its socket still; it lets go of its device when this end is gone.
-            self.server.shutdown();
-        }
         if !self.agent.wait(END_LIMIT) {
             self.server.shutdown();
             self.agent.wait(END_LIMIT);

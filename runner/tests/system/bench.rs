@@ -39,7 +39,7 @@ impl Journal {
         Self::read(&output)
     }
 
-    fn read(output: &Output) -> Self {
+    pub(crate) fn read(output: &Output) -> Self {
         let text = String::from_utf8(output.stdout.clone()).unwrap();
         let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let said = String::from_utf8_lossy(&output.stderr);
@@ -84,7 +84,12 @@ fn files() -> impl Iterator<Item = PathBuf> {
 
 /// Asserts that soon nothing is left of the runs that carried `mark`: no process, no loop device, no mount, no file.
 pub(crate) fn assert_nothing_left(mark: &Mark) {
-    let until = Instant::now() + Duration::from_secs(10);
+    assert_nothing_left_after(mark, Duration::from_secs(10));
+}
+
+/// The same, within this time.
+pub(crate) fn assert_nothing_left_after(mark: &Mark, limit: Duration) {
+    let until = Instant::now() + limit;
     loop {
         let left = leftovers(mark);
         if left.is_empty() {

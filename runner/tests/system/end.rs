@@ -21,12 +21,12 @@ pub(crate) fn tests() -> Vec<Test> {
 }
 
 /// Moments spread over a run's life by a multiplicative sequence, so that a failure can be run again.
-fn moments(count: u64, within: Duration) -> impl Iterator<Item = Duration> {
+pub(crate) fn moments(count: u64, within: Duration) -> impl Iterator<Item = Duration> {
     let micros = u64::try_from(within.as_micros()).unwrap();
     (1..=count).map(move |index| Duration::from_micros(index.wrapping_mul(0x9e37_79b9_7f4a_7c15) % micros))
 }
 
-fn signal(child: &Child, signal: Signal) {
+pub(crate) fn signal(child: &Child, signal: Signal) {
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
     kill_process(pid, signal).unwrap();
 }

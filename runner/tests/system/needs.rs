@@ -15,6 +15,8 @@ pub(crate) enum Need {
     Kernel(u32, u32),
     /// Tracepoints, to tell data from metadata.
     Tracefs,
+    /// User Mode Linux as Debian packages it, with its modules, and what makes a btrfs for it.
+    Uml,
     /// A program.
     Tool(&'static str),
     /// A kernel that `brim kernel add` has brought, into the directory that `BRIM_KERNELS` names.
@@ -22,6 +24,9 @@ pub(crate) enum Need {
     /// A mirror of Debian within the reach of apt. Looked for when the test runs, as it takes a second.
     Mirror,
 }
+
+/// The kernel of Debian's package.
+pub(crate) const LINUX_UML: &str = "/usr/bin/linux.uml";
 
 /// What every test of a scenario on btrfs needs.
 pub(crate) const BTRFS: &[Need] = &[Need::Rig, Need::Filesystem("btrfs"), Need::Tracefs];
@@ -34,6 +39,7 @@ impl Need {
             Self::Filesystem(name) => filesystem(name).or_else(|| tool(&format!("mkfs.{name}"))),
             Self::Kernel(major, minor) => kernel(major, minor),
             Self::Tracefs => filesystem("tracefs"),
+            Self::Uml => uml().or_else(|| tool("mkfs.btrfs")),
             Self::Tool(name) => tool(name),
             Self::KeptKernel(name) => kept_kernel(name),
             Self::Mirror => mirror(),
@@ -49,6 +55,14 @@ fn rig() -> Option<String> {
         .into_iter()
         .find(|path| !Path::new(path).exists())
         .map(ToOwned::to_owned)
+}
+
+fn uml() -> Option<String> {
+    let output = Command::new(LINUX_UML).arg("--version").output();
+    let Ok(output) = output else { return Some(format!("{LINUX_UML} (Debian: user-mode-linux)")) };
+    let release = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    let index = format!("/usr/lib/uml/modules/{release}/modules.dep");
+    (!Path::new(&index).is_file()).then_some(index)
 }
 
 fn filesystem(name: &str) -> Option<String> {

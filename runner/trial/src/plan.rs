@@ -147,6 +147,13 @@ impl Plan {
         self.phases.iter().flat_map(|phase| &phase.steps).any(arms)
     }
 
+    /// Whether a step panics the kernel.
+    #[must_use]
+    pub fn panics(&self) -> bool {
+        let panics = |step: &Step| matches!(step.operation, Operation::Panic { .. });
+        self.phases.iter().flat_map(|phase| &phase.steps).any(panics)
+    }
+
     /// Takes a fault out, with the steps that wait for it, arm it or release it: what the plan does without it. What was known
     /// is known no more. False when there is no such fault, and nothing changes then.
     pub fn remove_fault(&mut self, name: &str) -> bool {

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use brim_agent::guest::CHANNEL_KEY;
 use rustix::process::{Pid, Signal};
@@ -25,6 +26,8 @@ const CONSOLE_MAX: usize = 64 << 10;
 pub(super) struct Uml {
     child: Child,
     console: Arc<Mutex<Vec<u8>>>,
+    /// Ends when nothing can write to the console any more, and all of it is kept.
+    reader: JoinHandle<()>,
 }
 
 impl Uml {
@@ -50,10 +53,10 @@ impl Uml {
             .spawn()
             .map_err(failed)?;
         let kept = Arc::new(Mutex::new(Vec::new()));
-        let uml = Self { child, console: Arc::clone(&kept) };
+        let to_keep = Arc::clone(&kept);
         let reader = std::thread::Builder::new().name("console".to_owned());
-        reader.spawn(move || keep(console, &kept)).map_err(failed)?;
-        Ok((uml, ours))
+        let reader = reader.spawn(move || keep(console, &to_keep)).map_err(failed)?;
+        Ok((Self { child, console: kept, reader }, ours))
     }
 
     /// What the kernel printed last.
@@ -62,9 +65,9 @@ impl Uml {
         String::from_utf8_lossy(&kept).into_owned()
     }
 
-    /// Whether the kernel is gone.
+    /// Whether the kernel is gone, and its last words are here.
     pub(super) fn has_ended(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(Some(_)) | Err(_))
+        matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) && self.reader.is_finished()
     }
 }
 
