@@ -13,6 +13,8 @@ mod bench;
 mod ctl;
 #[path = "system/end.rs"]
 mod end;
+#[path = "system/gates.rs"]
+mod gates;
 #[path = "system/kernel.rs"]
 mod kernel;
 #[path = "system/machines.rs"]
@@ -52,6 +54,7 @@ fn main() {
     let tests = [
         run::tests(),
         workers::tests(),
+        gates::tests(),
         operations::tests(),
         regions::tests(),
         races::tests(),
