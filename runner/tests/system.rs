@@ -13,6 +13,8 @@ mod bench;
 mod ctl;
 #[path = "system/end.rs"]
 mod end;
+#[path = "system/gates.rs"]
+mod gates;
 #[path = "system/guest_end.rs"]
 mod guest_end;
 #[path = "system/guests.rs"]
@@ -56,6 +58,7 @@ fn main() {
     let tests = [
         run::tests(),
         workers::tests(),
+        gates::tests(),
         operations::tests(),
         regions::tests(),
         races::tests(),

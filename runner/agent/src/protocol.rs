@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use brim_trial::event::HeldRequest;
+use brim_trial::operation::Release;
 use brim_trial::plan::Filesystem;
 use brim_trial::{ByteRange, Bytes, Counters, Event, Nanos, Phase, Survival};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -126,8 +127,15 @@ pub enum Ask {
         /// How many.
         count: u64,
     },
-    /// A gate opened for good.
+    /// Requests let go.
     Release {
+        /// The gate.
+        gate: String,
+        /// Which; if `None` the gate is opened for good.
+        some: Option<Release>,
+    },
+    /// A gate closed again.
+    Close {
         /// The gate.
         gate: String,
     },
@@ -159,8 +167,10 @@ pub enum Answer {
     Done,
     /// What the gate holds.
     Held(Vec<HeldRequest>),
-    /// What the gate held before it was opened; all of it is done.
+    /// What was let go; all of it is done.
     Released(Vec<HeldRequest>),
+    /// The gate holds so many requests alone, and none was let go.
+    TooFew(u64),
     /// How much was lost with the power.
     Lost(Bytes),
     /// The gates are open, so that what was to be waited for will not come.

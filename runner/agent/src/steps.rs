@@ -1,6 +1,7 @@
 //! One operation of a scenario as system calls.
 
 mod content;
+mod disk;
 mod whole;
 
 use std::collections::BTreeMap;
@@ -86,7 +87,8 @@ impl Steps<'_> {
             Operation::Check {} => self.check(),
             Operation::PowerCut { survival } => self.power_cut(*survival, round.seed),
             Operation::Await { gate, count } => self.wait_held(gate, *count),
-            Operation::Release { gate } => self.release(gate),
+            Operation::Release { gate, some } => self.release(gate, some.as_ref()),
+            Operation::Close { gate } => self.close(gate),
             Operation::Arm { fault } => self.arm(|order| order.name == *fault),
             Operation::Subvolume { path } => Ok(self.subvolume(path)),
             Operation::Snapshot { of, to, read_only } => Ok(self.snapshot(of, to, *read_only)),
@@ -169,22 +171,6 @@ impl Steps<'_> {
         Ok(Outcome { result, ..Outcome::new("ioctl", Ok(0)) })
     }
 
-    fn wait_held(self, gate: &str, count: u64) -> Result<Outcome, Failure> {
-        let done = Outcome::new("await", Ok(0));
-        Ok(match self.word(Ask::Await { gate: gate.to_owned(), count })? {
-            Answer::Held(held) => done.holding(held),
-            _ => Outcome { given_up: true, ..done },
-        })
-    }
-
-    fn release(self, gate: &str) -> Result<Outcome, Failure> {
-        let done = Outcome::new("release", Ok(0));
-        Ok(match self.word(Ask::Release { gate: gate.to_owned() })? {
-            Answer::Released(held) => done.holding(held),
-            _ => done,
-        })
-    }
-
     /// Puts the faults in force that the trial begins with.
     pub(crate) fn arm_first(self) -> Result<(), Failure> {
         if self.faults.iter().any(|order| !order.armed) {
@@ -206,7 +192,7 @@ impl Steps<'_> {
         Ok(Outcome { region, ..Outcome::new("arm", Ok(0)) })
     }
 
-    /// Asks the executor for what it can always do.
+    /// Asks the executor for what it can do unless something is wrong with the rig.
     fn word(self, ask: Ask) -> Result<Answer, Failure> {
         let what = format!("{ask:?}");
         self.asks.ask(ask)?.map_err(|why| Failure::new(what, why))

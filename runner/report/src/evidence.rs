@@ -2,7 +2,7 @@
 
 use brim_trial::event::{
     Crash, Found, KERNEL_LOG, KernelLogLine, Lateness, Lost, Problem, Program, RequestCount, Said, StepEvent,
-    Stuck, Ticket, When,
+    Stuck, Ticket, TooFew, When,
 };
 use brim_trial::judge::blocks;
 use brim_trial::{Bytes, Counters, Event, Nanos};
@@ -123,6 +123,7 @@ fn problem(step: &StepEvent) -> String {
             format!("{} B lost, the first at {}: {found}", bytes.0, first.0)
         }
         Some(Problem::Unclean(Said { exit, .. })) => format!("exit {exit}"),
+        Some(Problem::TooFew(TooFew { wanted, held })) => format!("{held} requests held, {wanted} wanted"),
     }
 }
 

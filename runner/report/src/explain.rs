@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use brim_trial::judge::blocks;
 use brim_trial::kernel::Requirement;
-use brim_trial::operation::Expect;
+use brim_trial::operation::{Expect, Release, Which};
 use brim_trial::plan::Content as Outcome;
 use brim_trial::{Condition, Content, FilesystemKind, Operation, Phase, Plan, Survival};
 
@@ -173,7 +173,27 @@ fn operation(operation: &Operation) -> String {
         Operation::Await { gate, count: 1 } => format!("wait until a request is held by \"{gate}\""),
         Operation::Await { gate, count } => format!("wait until {count} requests are held by \"{gate}\""),
         Operation::Arm { fault } => format!("put the fault \"{fault}\" in force"),
-        Operation::Release { gate } => format!("open the gate \"{gate}\" for good"),
+        Operation::Release { gate, some: None } => format!("open the gate \"{gate}\" for good"),
+        Operation::Release { gate, some: Some(release) } => let_go(gate, release),
+        Operation::Close { gate } => format!("have the gate \"{gate}\" hold again"),
+    }
+}
+
+/// What a release that leaves its gate closed does.
+fn let_go(gate: &str, Release { which, error }: &Release) -> String {
+    let which = match which {
+        Which::All => "what is held".to_owned(),
+        Which::Reversed => "what is held, the last request first,".to_owned(),
+        Which::First(1) => "the first request that is held".to_owned(),
+        Which::First(count) => format!("the first {count} requests that are held"),
+        Which::Only(places) => {
+            let places: Vec<String> = places.iter().map(ToString::to_string).collect();
+            format!("of the requests that are held number {}, in this order,", places.join(", "))
+        }
+    };
+    match error {
+        Some(error) => format!("fail {which} by \"{gate}\" with {}; others go on being held", error.name()),
+        None => format!("do {which} by \"{gate}\"; others go on being held"),
     }
 }
 

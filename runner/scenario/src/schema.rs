@@ -100,7 +100,8 @@ pub(crate) struct Step {
     pub(crate) verb: Option<Spanned<Verb>>,
     #[serde(rename = "await")]
     pub(crate) wait: Option<Spanned<Table<Await>>>,
-    pub(crate) release: Option<Text>,
+    pub(crate) release: Option<Spanned<fault::Worded<Release>>>,
+    pub(crate) close: Option<Text>,
     pub(crate) arm: Option<Text>,
     pub(crate) name: Option<Text>,
 }
@@ -123,6 +124,17 @@ pub(crate) enum Held {
 pub(crate) struct HeldTable {
     pub(crate) gate: Text,
     pub(crate) count: Option<Spanned<Scalar>>,
+}
+
+/// What a gate lets go while it holds others.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Release {
+    pub(crate) gate: Text,
+    pub(crate) first: Option<Spanned<Scalar>>,
+    pub(crate) order: Option<Text>,
+    pub(crate) only: Option<Spanned<Vec<Spanned<Scalar>>>>,
+    pub(crate) error: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -294,6 +306,7 @@ shapes! {
     Phase => "a table with `name` and `step`",
     Step => "a table such as `{ do.fsync = { file = \"blob\" } }`",
     Panic => "a table such as `{ trial = 5 }`, or `{}`",
+    Release => "the name of a `[[fault]]`, or a table such as `{ gate = \"GATE\", first = 2 }`",
     Await => "a table such as `{ held = \"GATE\" }`",
     Fallocate => "a table with `file`, `offset` and `length`",
     Pwrite => "a table with `file`, `offset` and `length`",

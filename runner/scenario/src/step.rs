@@ -1,6 +1,7 @@
 //! Phases and steps.
 
-use brim_device::fault::{Row, Then};
+mod disk;
+
 use brim_device::{Ratio, Survival};
 use brim_trial::event::SpaceKind;
 use brim_trial::operation::Expect;
@@ -152,19 +153,16 @@ fn step(
         done.push((verb.span(), operation(verb.get_ref(), setting, reader)?));
     }
     if let Some(wait) = &step.wait {
-        done.push((wait.span(), wait_for(wait.get_ref(), setting, reader)?));
+        done.push((wait.span(), disk::wait_for(wait.get_ref(), setting, reader)?));
     }
-    if let Some(gate) = &step.release {
-        let name = check::fixed(gate, "release")?;
-        done.push((
-            gate.span(),
-            Operation::Release { gate: a_gate(name, gate.span(), &setting.device.faults)? },
-        ));
+    if let Some(release) = &step.release {
+        done.push((release.span(), disk::release(release, setting, reader)?));
+    }
+    if let Some(gate) = &step.close {
+        done.push((gate.span(), Operation::Close { gate: disk::gate(gate, "close", setting)? }));
     }
     if let Some(fault) = &step.arm {
-        let name = check::fixed(fault, "arm")?;
-        let faults = &setting.device.faults;
-        done.push((fault.span(), Operation::Arm { fault: a_fault(name, fault.span(), faults)? }));
+        done.push((fault.span(), Operation::Arm { fault: disk::fault(fault, setting)? }));
     }
     let mut done = done.into_iter();
     let (first, second) = (done.next(), done.next());
@@ -174,7 +172,7 @@ fn step(
     };
     if let Some((second, _)) = second {
         return Err(Objection::new(Place::scenario(second), "a step does one thing", "the second one")
-            .help("write one of `do`, `await`, `release` and `arm` a step"));
+            .help("write one of `do`, `await`, `release`, `close` and `arm` a step"));
     }
     possible(&operation, Place::scenario(place), setting)?;
     let name = step.name.as_ref().map(|name| check::fixed(name, "name")).transpose()?;
@@ -195,52 +193,6 @@ fn possible(operation: &Operation, place: Place, setting: Setting<'_>) -> Checke
             .help("give the disk a write cache: `[device]` with `write_cache = true`"));
     }
     Ok(())
-}
-
-fn wait_for(wait: &schema::Await, setting: Setting<'_>, reader: &mut Reader<'_>) -> Checked<Operation> {
-    let (gate, place, count) = match wait.held.get_ref() {
-        schema::Held::Gate(gate) => (gate.clone(), wait.held.span(), None),
-        schema::Held::Table(table) => {
-            (check::fixed(&table.gate, "gate")?, table.gate.span(), table.count.as_ref())
-        }
-    };
-    let gate = a_gate(gate, place, &setting.device.faults)?;
-    let count = count.map_or(Ok(1), |count| at_least_one(count, "count", reader))?;
-    Ok(Operation::Await { gate, count })
-}
-
-/// `name`, which is that of a fault that holds.
-fn a_gate(name: String, place: std::ops::Range<usize>, faults: &[Row]) -> Checked<String> {
-    let gates: Vec<&str> = faults
-        .iter()
-        .filter(|row| matches!(row.then, Then::Hold { .. }))
-        .map(|row| row.name.as_str())
-        .collect();
-    if gates.contains(&name.as_str()) {
-        return Ok(name);
-    }
-    let help = if gates.is_empty() {
-        "this scenario has none: a gate is a `[[fault]]` with that `name` and `then = \"hold\"`".to_owned()
-    } else {
-        suggest::help(&name, &gates, "gates of this scenario")
-    };
-    let message = format!("no fault that holds requests is called `{name}`");
-    Err(Objection::new(Place::scenario(place), message, "names no gate").help(help))
-}
-
-/// `name`, which is that of a fault.
-fn a_fault(name: String, place: std::ops::Range<usize>, faults: &[Row]) -> Checked<String> {
-    let names: Vec<&str> = faults.iter().map(|row| row.name.as_str()).collect();
-    if names.contains(&name.as_str()) {
-        return Ok(name);
-    }
-    let help = if names.is_empty() {
-        "this scenario has none: write a `[[fault]]` with that `name`".to_owned()
-    } else {
-        suggest::help(&name, &names, "faults of this scenario")
-    };
-    Err(Objection::new(Place::scenario(place), format!("no fault is called `{name}`"), "names no fault")
-        .help(help))
 }
 
 fn operation(verb: &schema::Verb, setting: Setting<'_>, reader: &mut Reader<'_>) -> Checked<Operation> {

@@ -5,7 +5,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use brim_device::fault::ErrorName;
 use brim_scenario::{Scenario, Settings};
+use brim_trial::operation::{Release, Which};
 use brim_trial::plan::Content;
 use brim_trial::{Bytes, Expression, FilesystemKind, Nanos, Operation, Plan, Verdict};
 use proptest::prelude::*;
@@ -231,6 +233,11 @@ step = [
   { by = "two", await.held = "all", name = "wait" },
   { by = "one", release = "commit" },
   { by = "two", arm = "all" },
+  { by = "two", release = { gate = "all", first = "${rounds}" } },
+  { by = "two", release = { gate = "all", order = "reversed" } },
+  { by = "two", release = { gate = "all", only = [2, 3, 1], error = "ENOSPC" } },
+  { by = "two", release = { gate = "all" } },
+  { by = "two", close = "commit" },
   { do.syncfs = {} },
 ]
 
@@ -281,9 +288,16 @@ fn every_key_arrives_in_the_plan() {
     assert_eq!((made.phases[1].times, made.phases[1].workers()), (1, vec![Some("one"), Some("two"), None]));
     let (gate, name) = ("commit".to_owned(), &made.phases[1].steps[1].name);
     assert_eq!(made.phases[1].steps[0].operation, Operation::Await { gate: gate.clone(), count: 2 });
-    assert_eq!(made.phases[1].steps[2].operation, Operation::Release { gate });
+    assert_eq!(made.phases[1].steps[2].operation, Operation::Release { gate: gate.clone(), some: None });
     assert_eq!(name, "wait");
     assert_eq!(made.phases[1].steps[3].operation, Operation::Arm { fault: "all".to_owned() });
+    let which = [Which::First(2), Which::Reversed, Which::Only(vec![2, 3, 1]), Which::All];
+    for (at, which) in (4..).zip(which) {
+        let error = (at == 6).then_some(ErrorName::Enospc);
+        let some = Some(Release { which, error });
+        assert_eq!(made.phases[1].steps[at].operation, Operation::Release { gate: "all".to_owned(), some });
+    }
+    assert_eq!(made.phases[1].steps[8].operation, Operation::Close { gate });
     assert!(made.is_armed("all") && !made.is_armed("commit"));
     assert!(made.device.write_cache);
     let verbs: Vec<&str> = made.phases[2].steps.iter().map(|step| step.operation.verb()).collect();

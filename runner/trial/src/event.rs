@@ -223,7 +223,7 @@ pub struct StepEvent {
     pub nanos: Nanos,
     /// The worker that did it, where it is not the main one.
     pub by: Option<String>,
-    /// What the gate held when `await` or `release` looked.
+    /// What the gate held when `await` looked, or what `release` let go, in that order.
     pub held: Option<Vec<HeldRequest>>,
     /// How the step failed, where no system call said so.
     pub problem: Option<Problem>,
@@ -247,6 +247,8 @@ pub enum Problem {
     Lost(Lost),
     /// A checker found mistakes.
     Unclean(Said),
+    /// A gate did not hold as many requests as were to be let go, and none was.
+    TooFew(TooFew),
 }
 
 /// Content that is not as it ought to be.
@@ -258,6 +260,15 @@ pub struct Lost {
     pub bytes: Bytes,
     /// What stands there.
     pub found: Found,
+}
+
+/// Requests that a gate ought to have held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TooFew {
+    /// How many at least.
+    pub wanted: u64,
+    /// How many it held.
+    pub held: u64,
 }
 
 /// What stands where something else ought to.

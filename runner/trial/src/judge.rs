@@ -6,7 +6,7 @@ use brim_device::{BLOCK, Bytes};
 use serde::{Deserialize, Serialize};
 
 use crate::counters::Counters;
-use crate::event::{Event, Problem, StepEvent, TICKETS, TrialVerdictEvent, When};
+use crate::event::{Event, Problem, StepEvent, TICKETS, TooFew, TrialVerdictEvent, When};
 use crate::plan::{Condition, Content, Plan};
 
 /// What a trial, or a run of trials, came to.
@@ -111,6 +111,9 @@ fn inconclusive(plan: &Plan, trial: u32, events: &[Event], failed: &[&StepEvent]
         let how = match (&step.problem, step.errno) {
             (Some(Problem::Lost(_)), _) => "did not find what it ought to".to_owned(),
             (Some(Problem::Unclean(_)), _) => "found mistakes".to_owned(),
+            (Some(Problem::TooFew(TooFew { wanted, held })), _) => {
+                format!("wanted {wanted} requests of its gate, which held {held}")
+            }
             (None, errno) => errno.map_or_else(String::new, |errno| format!("failed with {errno}")),
         };
         return Some(format!("{} {how}, which no phase foresees", step.step));

@@ -1,5 +1,6 @@
 //! What a step does: a system call of the program under test, or a word with the disk.
 
+use brim_device::fault::ErrorName;
 use brim_device::{Bytes, Survival};
 use serde::{Deserialize, Serialize};
 
@@ -143,11 +144,69 @@ pub enum Operation {
         /// The name of the fault.
         fault: String,
     },
-    /// Opens the gate for good, and waits until what it held is done.
+    /// Lets requests go that a gate holds, and waits until they are done.
     Release {
         /// The name of the fault.
         gate: String,
+        /// Which, while the gate goes on to hold others; if `None` it is open for good.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        some: Option<Release>,
     },
+    /// Has a gate hold again that was opened for good.
+    Close {
+        /// The name of the fault.
+        gate: String,
+    },
+}
+
+/// Requests that a gate lets go while it holds others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// Those that go, in this order.
+    pub which: Which,
+    /// They are not done, and answered with this error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ErrorName>,
+}
+
+/// Requests that wait at a gate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Which {
+    /// All of them, in order of arrival.
+    All,
+    /// All of them, the last one first.
+    Reversed,
+    /// The first so many, in order of arrival.
+    First(u64),
+    /// Those with these places in the order of arrival, counted from 1; in this order.
+    Only(Vec<u64>),
+}
+
+impl Which {
+    /// How many requests have to wait at the gate for this to be possible.
+    #[must_use]
+    pub fn at_least(&self) -> u64 {
+        match self {
+            Self::All | Self::Reversed => 0,
+            Self::First(count) => *count,
+            Self::Only(places) => places.iter().copied().max().unwrap_or(0),
+        }
+    }
+
+    /// Of `held` requests in order of arrival, those that go; fewer where there are not enough.
+    pub fn of<'a, T>(&self, held: &'a [T]) -> Vec<&'a T> {
+        let at = |place: &u64| {
+            let index = place.checked_sub(1).and_then(|index| usize::try_from(index).ok());
+            index.and_then(|index| held.get(index))
+        };
+        match self {
+            Self::All => held.iter().collect(),
+            Self::Reversed => held.iter().rev().collect(),
+            Self::First(count) => held.iter().take(usize::try_from(*count).unwrap_or(usize::MAX)).collect(),
+            Self::Only(places) => places.iter().filter_map(at).collect(),
+        }
+    }
 }
 
 /// What a write writes.
@@ -201,6 +260,7 @@ impl Operation {
             Self::Await { .. } => "await",
             Self::Arm { .. } => "arm",
             Self::Release { .. } => "release",
+            Self::Close { .. } => "close",
         }
     }
 
@@ -230,7 +290,8 @@ impl Operation {
             | Self::PowerCut { .. }
             | Self::Await { .. }
             | Self::Arm { .. }
-            | Self::Release { .. } => None,
+            | Self::Release { .. }
+            | Self::Close { .. } => None,
         }
     }
 
@@ -261,4 +322,24 @@ pub struct Range {
     pub offset: Bytes,
     /// Count of bytes.
     pub length: Bytes,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Which;
+
+    #[test]
+    fn places_are_counted_from_one_in_order_of_arrival() {
+        let held = ["a", "b", "c"];
+        for (which, goes, at_least) in [
+            (Which::All, vec!["a", "b", "c"], 0),
+            (Which::Reversed, vec!["c", "b", "a"], 0),
+            (Which::First(2), vec!["a", "b"], 2),
+            (Which::Only(vec![3, 1]), vec!["c", "a"], 3),
+            (Which::Only(vec![4, 0, 2]), vec!["b"], 4),
+        ] {
+            assert_eq!(which.of(&held).into_iter().copied().collect::<Vec<_>>(), goes, "{which:?}");
+            assert_eq!(which.at_least(), at_least, "{which:?}");
+        }
+    }
 }

@@ -163,9 +163,10 @@ impl Plan {
         }
         self.device.faults.retain(|row| !is_it(row));
         let about_it = |step: &Step| match &step.operation {
-            Operation::Arm { fault: gate } | Operation::Await { gate, .. } | Operation::Release { gate } => {
-                gate == name
-            }
+            Operation::Arm { fault: gate }
+            | Operation::Await { gate, .. }
+            | Operation::Release { gate, .. }
+            | Operation::Close { gate } => gate == name,
             _ => false,
         };
         for phase in &mut self.phases {

@@ -7,8 +7,9 @@ use std::time::Duration;
 use brim_agent::protocol::{Answer, Ask, Command};
 use brim_device::{Cut, SECTOR, Survival};
 use brim_trial::event::HeldRequest;
+use brim_trial::operation::Release;
 use brim_trial::{ByteRange, Bytes};
-use nbd_server::{Disk, Held};
+use nbd_server::{Disk, Held, Which};
 
 use super::{Attached, Local};
 use crate::rig::RigError;
@@ -48,10 +49,11 @@ impl Local {
                 self.awaits.waiting.push(Await { id, gate, count });
                 return self.look_at_gates();
             }
-            Ask::Release { gate } => self.disk().map(|disk| {
-                let held = held_by(disk, &gate);
-                let _released = disk.open_gate(&gate);
-                Answer::Released(held)
+            Ask::Release { gate, some } => self.disk().map(|disk| release(disk, &gate, some)),
+            // A row that is not in force yet is closed when it is.
+            Ask::Close { gate } => self.disk().map(|disk| {
+                let _there_is_one = disk.close_gate(&gate);
+                Answer::Done
             }),
             Ask::CutPower => self.cut_power().map(|()| Answer::Done),
             Ask::RestorePower { survival, seed } => self.restore_power(survival, seed).map(Answer::Lost),
@@ -158,8 +160,31 @@ const CUT: &str = "power-cut";
 const NO_DISK: &str = "no disk is attached";
 
 /// What the gate holds, in order of arrival.
+fn waiting_at(disk: &Disk, gate: &str) -> Vec<Held> {
+    disk.held().into_iter().filter(|held| held.gate == gate).collect()
+}
+
 fn held_by(disk: &Disk, gate: &str) -> Vec<HeldRequest> {
-    let describe =
-        |held: Held| HeldRequest { op: held.op.name().to_owned(), offset: held.offset, length: held.len };
-    disk.held().into_iter().filter(|held| held.gate == gate).map(describe).collect()
+    waiting_at(disk, gate).iter().map(describe).collect()
+}
+
+fn describe(held: &Held) -> HeldRequest {
+    HeldRequest { op: held.op.name().to_owned(), offset: held.offset, length: held.len }
+}
+
+/// Lets requests go, and says which.
+fn release(disk: &Disk, gate: &str, some: Option<Release>) -> Answer {
+    let held = waiting_at(disk, gate);
+    let Some(Release { which, error }) = some else {
+        let _released = disk.open_gate(gate);
+        return Answer::Released(held.iter().map(describe).collect());
+    };
+    let there = u64::try_from(held.len()).unwrap_or(u64::MAX);
+    if there < which.at_least() {
+        return Answer::TooFew(there);
+    }
+    let chosen = which.of(&held);
+    let these = chosen.iter().map(|held| held.id).collect();
+    let _released = disk.release(gate, &nbd_server::Release { which: Which::These(these), error });
+    Answer::Released(chosen.into_iter().map(describe).collect())
 }
