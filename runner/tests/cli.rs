@@ -134,7 +134,20 @@ fn the_catalogue_is_listed_checked_and_explained() {
 fn doctor_names_every_part_and_what_mends_it() {
     let output = brim(&["doctor"]);
     let said = text(&output.stdout);
-    for part in ["root", "FUSE", "loop", "btrfs-progs", "tracefs", "nbd", "KVM", "QEMU", "rigs here:"] {
+    for part in [
+        "root",
+        "FUSE",
+        "loop",
+        "btrfs-progs",
+        "tracefs",
+        "nbd",
+        "guest kernel",
+        "guest memory",
+        "apt-get",
+        "KVM",
+        "QEMU",
+        "rigs here:",
+    ] {
         assert!(said.contains(part), "`{part}` is not in:\n{said}");
     }
     let count = |word: &str| said.lines().filter(|line| line.contains(word)).count();

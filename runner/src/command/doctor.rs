@@ -1,5 +1,7 @@
 //! `brim doctor`: what this machine can do, what works without the rest, and the one command that mends it.
 
+mod guests;
+
 use std::fs;
 
 use crate::error::Exit;
@@ -10,13 +12,18 @@ struct Check {
     name: &'static str,
     /// Found, and where or which; or why not.
     found: Result<String, String>,
-    /// Whether `brim run` cannot do without it.
-    needed: bool,
+    /// The rigs that cannot do without it.
+    needed: &'static [&'static str],
     /// What it is for, and what works without it.
     without: &'static str,
     /// The one command that mends it.
     mend: &'static str,
 }
+
+const FUSE: &str = "host/fuse";
+const NBD: &str = "host/nbd";
+const UML: &str = "uml";
+const RIGS: [&str; 3] = [FUSE, NBD, UML];
 
 /// Looks at everything and says what is there.
 pub(crate) fn doctor() -> Exit {
@@ -27,7 +34,7 @@ pub(crate) fn doctor() -> Exit {
         match found {
             Ok(what) => output::line(&format!("  {:<8} {name:<16} {what}", "there")),
             Err(why) => {
-                let word = if *needed { style.strong("missing") } else { "missing".to_owned() };
+                let word = if needed.is_empty() { "missing".to_owned() } else { style.strong("missing") };
                 let pad = " ".repeat("there   ".len() - "missing".len());
                 output::line(&format!("  {word}{pad} {name:<16} {why}"));
                 output::line(&format!("  {:<25} {without}", ""));
@@ -35,14 +42,19 @@ pub(crate) fn doctor() -> Exit {
             }
         }
     }
-    let missing: Vec<&str> = checks.iter().filter(|c| c.needed && c.found.is_err()).map(|c| c.name).collect();
-    if missing.is_empty() {
-        output::line("rigs here: host/fuse");
-        Exit::Expected
-    } else {
-        output::line(&format!("rigs here: none, for want of {}", missing.join(", ")));
-        Exit::Rig
+    let (here, missing): (Vec<_>, Vec<_>) = RIGS.iter().partition(|rig| lacks(&checks, rig).is_empty());
+    let names = |rigs: &[&&str]| rigs.iter().map(|rig| **rig).collect::<Vec<_>>().join(", ");
+    output::line(&format!("rigs here: {}", if here.is_empty() { "none".to_owned() } else { names(&here) }));
+    for rig in &missing {
+        output::line(&format!("not here: {rig}, for want of {}", lacks(&checks, rig).join(", ")));
     }
+    if here.is_empty() { Exit::Rig } else { Exit::Expected }
+}
+
+/// What is missing for a rig.
+fn lacks(checks: &[Check], rig: &str) -> Vec<&'static str> {
+    let lacks = |check: &&Check| check.needed.contains(&rig) && check.found.is_err();
+    checks.iter().filter(lacks).map(|check| check.name).collect()
 }
 
 fn checks() -> Vec<Check> {
@@ -50,57 +62,58 @@ fn checks() -> Vec<Check> {
         Check {
             name: "root",
             found: root(),
-            needed: true,
-            without: "without it nothing can be mounted; check, list, explain and serve work",
+            needed: &[FUSE, NBD],
+            without: "without it nothing can be mounted on this kernel; guests, check, list, explain and serve work",
             mend: "sudo brim …",
         },
         Check {
             name: "FUSE",
             found: device("/dev/fuse"),
-            needed: true,
-            without: "without it the rig host/fuse cannot give the kernel a disk; serve works",
+            needed: &[FUSE],
+            without: "without it the rig host/fuse cannot give the kernel a disk; guests and serve work",
             mend: "modprobe fuse",
         },
         Check {
             name: "loop",
             found: device("/dev/loop-control"),
-            needed: true,
-            without: "without it the rig host/fuse cannot give the kernel a disk; serve works",
+            needed: &[FUSE],
+            without: "without it the rig host/fuse cannot give the kernel a disk; guests and serve work",
             mend: "modprobe loop",
         },
     ];
+    checks.push(Check {
+        name: "nbd",
+        found: device("/dev/nbd0"),
+        needed: &[NBD],
+        without: "it is for the rig host/nbd; host/fuse and guests work without",
+        mend: "modprobe nbd",
+    });
     checks.extend(filesystems());
     checks.extend(evidence());
+    checks.extend(guests::checks());
     checks.extend(later());
     checks
 }
 
 fn filesystems() -> [Check; 4] {
     let tool =
-        |name, program, needed, without, mend| Check { name, found: tool(program), needed, without, mend };
+        |name, program, without, mend| Check { name, found: tool(program), needed: &[], without, mend };
     [
         Check {
             name: "btrfs",
             found: filesystem("btrfs"),
-            needed: false,
-            without: "without it only scenarios on ext4 and xfs run",
+            needed: &[],
+            without: "without it only scenarios on ext4 and xfs run on this kernel",
             mend: "modprobe btrfs",
         },
         tool(
             "btrfs-progs",
             "mkfs.btrfs",
-            false,
             "without it only scenarios on ext4 and xfs run",
             "apt-get install btrfs-progs",
         ),
-        tool(
-            "e2fsprogs",
-            "mkfs.ext4",
-            false,
-            "without it --filesystem ext4 fails",
-            "apt-get install e2fsprogs",
-        ),
-        tool("xfsprogs", "mkfs.xfs", false, "without it --filesystem xfs fails", "apt-get install xfsprogs"),
+        tool("e2fsprogs", "mkfs.ext4", "without it --filesystem ext4 fails", "apt-get install e2fsprogs"),
+        tool("xfsprogs", "mkfs.xfs", "without it --filesystem xfs fails", "apt-get install xfsprogs"),
     ]
 }
 
@@ -109,8 +122,8 @@ fn evidence() -> [Check; 2] {
         Check {
             name: "tracefs",
             found: tracefs(),
-            needed: false,
-            without: "without it a verdict cannot tell data from metadata; the rest of the evidence is there",
+            needed: &[],
+            without: "without it refused reservations are not seen, and data is told from metadata by the counters",
             mend: "a kernel with CONFIG_FTRACE and CONFIG_PERF_EVENTS (every distribution's has them)",
         },
         Check {
@@ -118,7 +131,7 @@ fn evidence() -> [Check; 2] {
             found: fs::File::open("/dev/kmsg")
                 .map(|_| "/dev/kmsg".to_owned())
                 .map_err(|error| error.to_string()),
-            needed: false,
+            needed: &[],
             without: "without it new kernel warnings are not part of the evidence",
             mend: "sysctl kernel.dmesg_restrict=0, or run as root",
         },
@@ -126,28 +139,21 @@ fn evidence() -> [Check; 2] {
 }
 
 /// What the rigs of later releases want.
-fn later() -> [Check; 3] {
+fn later() -> [Check; 2] {
     [
-        Check {
-            name: "nbd",
-            found: device("/dev/nbd0"),
-            needed: false,
-            without: "it is for the rig host/nbd, which is not in this release; host/fuse works without",
-            mend: "modprobe nbd",
-        },
         Check {
             name: "KVM",
             found: device("/dev/kvm")
                 .map(|path| format!("{path} (whether it runs a stock guest is not tried)")),
-            needed: false,
-            without: "it is for the rigs qemu/*, which are not in this release; host/fuse works without",
+            needed: &[],
+            without: "it is for the rigs qemu/*, which are not in this release; the others work without",
             mend: "modprobe kvm_intel || modprobe kvm_amd",
         },
         Check {
             name: "QEMU",
             found: tool("qemu-system-x86_64"),
-            needed: false,
-            without: "it is for the rigs qemu/*, which are not in this release; host/fuse works without",
+            needed: &[],
+            without: "it is for the rigs qemu/*, which are not in this release; the others work without",
             mend: "apt-get install qemu-system-x86",
         },
     ]
