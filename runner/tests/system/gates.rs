@@ -33,20 +33,20 @@ fn place(journal: &Journal, name: &str) -> usize {
 
 fn some_of_them() {
     let gate = "[[fault]]\nname = \"data\"\nwhen = { op = \"write\", region = \"data\" }\nthen = \"hold\"\n";
-    let (a, b, c) = (written_back("a", "a"), written_back("b", "b"), written_back("c", "c"));
-    let (d, e) = (written_back("d", "d"), written_back("d", "e"));
+    let [first, second, third] = ["a", "b", "c"].map(|name| written_back(name, name));
+    let [passing, failing] = ["d", "e"].map(|file| written_back("d", file));
     let rest = format!(
-        "{gate}[[phase]]\nname = \"one after the other\"\nstep = [\n{a}\
-         {{ by = \"b\", await.held = \"data\" }},\n{b}\
-         {{ by = \"c\", await.held = {{ gate = \"data\", count = 2 }} }},\n{c}\
+        "{gate}[[phase]]\nname = \"one after the other\"\nstep = [\n{first}\
+         {{ by = \"b\", await.held = \"data\" }},\n{second}\
+         {{ by = \"c\", await.held = {{ gate = \"data\", count = 2 }} }},\n{third}\
          {{ by = \"m\", name = \"three\", await.held = {{ gate = \"data\", count = 3 }} }},\n\
          {{ by = \"m\", name = \"some\", release = {{ gate = \"data\", only = [3, 1] }} }},\n\
          {{ by = \"m\", name = \"one\", await.held = \"data\" }},\n\
          {{ by = \"m\", name = \"last\", release = {{ gate = \"data\", first = 1 }} }},\n\
          {{ by = \"m\", name = \"none\", release = {{ gate = \"data\", order = \"reversed\" }} }},\n\
          {{ by = \"m\", name = \"open\", release = \"data\" }},\n]\n\
-         [[phase]]\nname = \"open, then closed\"\nstep = [\n{d}\
-         {{ by = \"d\", close = \"data\" }},\n{e}\
+         [[phase]]\nname = \"open, then closed\"\nstep = [\n{passing}\
+         {{ by = \"d\", close = \"data\" }},\n{failing}\
          {{ by = \"m\", name = \"again\", await.held = \"data\" }},\n\
          {{ by = \"m\", name = \"fail\", release = {{ gate = \"data\", error = \"EIO\" }} }},\n]\n\
          [[reproduced]]\nstep = \"sync e\"\nerrno = \"EIO\"\n"

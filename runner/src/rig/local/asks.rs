@@ -179,12 +179,12 @@ fn release(disk: &Disk, gate: &str, some: Option<Release>) -> Answer {
         let _released = disk.open_gate(gate);
         return Answer::Released(held.iter().map(describe).collect());
     };
-    let there = u64::try_from(held.len()).unwrap_or(u64::MAX);
-    if there < which.at_least() {
-        return Answer::TooFew(there);
+    let count = u64::try_from(held.len()).unwrap_or(u64::MAX);
+    if count < which.at_least() {
+        return Answer::TooFew(count);
     }
     let chosen = which.of(&held);
-    let these = chosen.iter().map(|held| held.id).collect();
-    let _released = disk.release(gate, &nbd_server::Release { which: Which::These(these), error });
+    let ids = chosen.iter().map(|held| held.id).collect();
+    let _released = disk.release(gate, &nbd_server::Release { which: Which::These(ids), error });
     Answer::Released(chosen.into_iter().map(describe).collect())
 }
