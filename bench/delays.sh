@@ -22,7 +22,7 @@ done
 need nbdkit nbdkit
 need qemu-utils qemu-nbd
 need gcc gcc
-python3 -c 'import statistics' 2>/dev/null || missing+=(python3)
+python3 -c 'import statistics' 2>/dev/null || also+=(python3)
 install_missing
 cargo build --release --locked --package brim >&2
 BRIM=$(realpath "${CARGO_TARGET_DIR:-target}/release/brim")

@@ -43,7 +43,7 @@ need qemu-utils qemu-nbd
 need nbd-server nbd-server
 need libnbd-bin nbdcopy
 need util-linux taskset
-python3 -c 'import csv, json, statistics' 2>/dev/null || missing+=(python3)
+python3 -c 'import csv, json, statistics' 2>/dev/null || also+=(python3)
 install_missing
 
 cargo build --release --locked --package brim >&2

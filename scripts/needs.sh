@@ -1,19 +1,29 @@
 # Sourced: installs what is missing on a Debian machine, and nothing else.
 
-# need PACKAGE PROGRAM…: PACKAGE is wanted unless every PROGRAM is there.
-missing=()
-need() {
-    local package=$1 program
-    shift
-    for program in "$@"; do
-        if ! PATH="$PATH:/usr/sbin:/sbin" command -v "$program" >/dev/null; then
-            missing+=("$package")
-            return
-        fi
+# need PACKAGE PROGRAM…: PACKAGE is wanted unless every PROGRAM is there. A PROGRAM with a slash is a file.
+needs=()
+# Packages that whoever sources this has found wanting in another way.
+also=()
+need() { needs+=("$*"); }
+
+# Those of the packages in `needs` that are wanted, in `missing`.
+find_missing() {
+    missing=()
+    local wanted package program
+    for wanted in "${needs[@]}"; do
+        read -r package wanted <<<"$wanted"
+        for program in $wanted; do
+            if ! PATH="$PATH:/usr/sbin:/sbin" command -v "$program" >/dev/null && ! [[ $program == */* && -e $program ]]; then
+                missing+=("$package")
+                break
+            fi
+        done
     done
 }
 
 install_missing() {
+    find_missing
+    missing+=("${also[@]}")
     [ ${#missing[@]} -gt 0 ] || return 0
     if ! command -v apt-get >/dev/null; then
         echo "please install what has these Debian packages' programs: ${missing[*]}" >&2
@@ -21,9 +31,16 @@ install_missing() {
     fi
     local sudo=
     [ "$(id -u)" = 0 ] || sudo=sudo
-    echo "installing ${missing[*]}" >&2
     $sudo apt-get -qq update >&2
-    DEBIAN_FRONTEND=noninteractive $sudo apt-get -qq install --no-install-recommends "${missing[@]}" >&2
+    # Twice: apt takes away what does not go with a package that it is told to install, such as the qemu-utils of another release.
+    for _ in 1 2; do
+        echo "installing ${missing[*]}" >&2
+        DEBIAN_FRONTEND=noninteractive $sudo apt-get -qq install --no-install-recommends "${missing[@]}" >&2
+        find_missing
+        [ ${#missing[@]} -gt 0 ] || return 0
+    done
+    echo "apt has installed these, and their programs are still not there: ${missing[*]}" >&2
+    exit 3
 }
 
 if ! command -v cargo >/dev/null; then
@@ -31,7 +48,7 @@ if ! command -v cargo >/dev/null; then
     exit 3
 fi
 need gcc cc
-[ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
+need libc6-dev /usr/include/stdio.h
 need btrfs-progs mkfs.btrfs
 need e2fsprogs mkfs.ext4
 need xfsprogs mkfs.xfs

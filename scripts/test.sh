@@ -22,7 +22,9 @@ deny=0.20.2
 tools=${CARGO_TARGET_DIR:-target}/tools
 if ! cargo deny --version 2>/dev/null | grep -q " $deny$"; then
     PATH="$PWD/$tools/bin:$tools/bin:$PATH"
+    # Built to be had soon, not to be fast: its own settings take minutes on one core.
     cargo deny --version 2>/dev/null | grep -q " $deny$" ||
+        CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_OPT_LEVEL=1 \
         cargo install --quiet --locked cargo-deny --version "$deny" --root "$tools"
 fi
 
