@@ -13,6 +13,8 @@ mod bench;
 mod ctl;
 #[path = "system/end.rs"]
 mod end;
+#[path = "system/files.rs"]
+mod files;
 #[path = "system/gates.rs"]
 mod gates;
 #[path = "system/guest_end.rs"]
@@ -58,6 +60,7 @@ fn main() {
     let tests = [
         run::tests(),
         workers::tests(),
+        files::tests(),
         gates::tests(),
         operations::tests(),
         regions::tests(),

@@ -1,10 +1,13 @@
 //! The phases of a trial, step by step, and what is read before and after.
 
+mod tally;
+mod who;
+
 use std::sync::{Mutex, PoisonError};
 
 use brim_trial::event::{SpaceKind, StepEvent, When};
 use brim_trial::operation::Range;
-use brim_trial::{BLOCK, Bytes, Errno, Event, Nanos, Phase, Step};
+use brim_trial::{BLOCK, Bytes, Errno, Event, Nanos, Operation, Phase, Round, Step};
 
 use crate::Failure;
 use crate::asks::Asks;
@@ -13,10 +16,12 @@ use crate::filesystem::Mounted;
 use crate::kernel_log::KernelLog;
 use crate::protocol::{Ask, TrialOrder};
 use crate::site::Site;
-use crate::steps::{self, Outcome, Steps};
+use crate::steps::{self, Outcome, Steps, Turn};
 use crate::sys;
 use crate::tickets::Tickets;
 use crate::watch::{self, Watch};
+use tally::Tally;
+use who::{Company, Who};
 
 /// How many rounds of a phase the trace rings have to hold the tickets of.
 const DRAIN_ROUNDS: u64 = 64;
@@ -50,7 +55,8 @@ pub(crate) fn run(order: &TrialOrder, mut bench: Bench<'_>) -> Result<(), Failur
     (bench.emit)(Event::Counters { trial, when: When::Before, counters })?;
     bench.steps(order).arm_first()?;
     for (index, phase) in order.phases.iter().enumerate() {
-        let run = Run { order, index, phase, bench: &bench };
+        let company = Company::of(phase);
+        let run = Run { order, index, phase, company: &company, bench: &bench };
         match run.phase()? {
             End::Rounds | End::GivenUp => {}
             // What the phase waited for is how it ends; any other error ends the trial.
@@ -96,54 +102,53 @@ struct Run<'a, 'b> {
     order: &'a TrialOrder,
     index: usize,
     phase: &'a Phase,
+    company: &'a Company<'a>,
     bench: &'a Bench<'b>,
 }
 
-/// How a worker ended, and how often it did each step of the phase without an error.
-type Ended = Result<(End, Vec<u64>), Failure>;
+/// How a worker ended, and what it did.
+type Ended = Result<(End, Tally), Failure>;
 
 impl Run<'_, '_> {
     /// Runs the phase, with all its workers.
     fn phase(self) -> Result<End, Failure> {
-        let workers = self.phase.workers();
-        let ended: Vec<Ended> = match workers.as_slice() {
+        let ended: Vec<Ended> = match self.company.members() {
             [alone] => vec![self.work(*alone)],
             several => self.side_by_side(several),
         };
         let mut end = End::Rounds;
-        let mut completed = vec![0; self.phase.steps.len()];
+        let mut tally = Tally::of(self.phase.steps.len());
         for worker in ended {
-            let (its_end, its_completed) = worker?;
+            let (its_end, its_tally) = worker?;
             end = self.worse(end, its_end);
-            for (sum, count) in completed.iter_mut().zip(its_completed) {
-                *sum += count;
-            }
+            tally.add(its_tally);
         }
-        (self.bench.emit)(Event::Phase { trial: self.order.trial, phase: self.index, completed })?;
+        (self.bench.emit)(tally.event(self.order.trial, self.index))?;
         Ok(end)
     }
 
     /// Each worker on its own thread, until all are done.
-    fn side_by_side(self, workers: &[Option<&str>]) -> Vec<Ended> {
+    fn side_by_side(self, workers: &[Who<'_>]) -> Vec<Ended> {
         // This thread has nothing to do that could take too long.
         self.bench.watch.end();
         std::thread::scope(|scope| {
-            let run = |by| {
-                scope.spawn(move || {
-                    let ended = self.work(by);
-                    if !matches!(ended, Ok((End::Rounds, _))) {
-                        // The others go on to their end, and nobody is left to open a gate for them.
-                        self.bench.asks.ask(Ask::GiveUp)?.map_err(|why| Failure::new("give up", why))?;
-                    }
-                    ended
-                })
-            };
+            let run = |who| scope.spawn(move || self.work_beside_others(who));
             let threads: Vec<_> = workers.iter().copied().map(run).collect();
             let join = |thread: std::thread::ScopedJoinHandle<'_, Ended>| {
                 thread.join().unwrap_or_else(|_| Err(Failure::new("run a worker", "its thread panicked")))
             };
             threads.into_iter().map(join).collect()
         })
+    }
+
+    fn work_beside_others(self, who: Who<'_>) -> Ended {
+        let ended = self.work(who);
+        self.company.is_done(who.by);
+        if !matches!(ended, Ok((End::Rounds, _))) {
+            // The others go on to their end, and nobody is left to open a gate for them.
+            self.bench.asks.ask(Ask::GiveUp)?.map_err(|why| Failure::new("give up", why))?;
+        }
+        ended
     }
 
     /// What two workers came to together: what the phase waits for weighs less than any other error.
@@ -159,54 +164,86 @@ impl Run<'_, '_> {
     }
 
     /// Goes round the steps of one worker.
-    fn work(self, by: Option<&str>) -> Ended {
-        let Bench { watch, tickets, .. } = self.bench;
-        let mut completed = vec![0; self.phase.steps.len()];
+    fn work(self, who: Who<'_>) -> Ended {
+        let own = self.phase.loop_of(who.by);
+        let times = own.map_or(self.phase.times, |own| own.times);
+        let beside = own.and_then(|own| own.beside.as_deref());
+        let mut tally = Tally::of(self.phase.steps.len());
         let mut end = End::Rounds;
-        'rounds: for iteration in 0..self.phase.times {
-            if iteration % DRAIN_ROUNDS == 0 && tickets.is_some() {
+        for iteration in 0..times {
+            // It goes round once at least, however soon the other one is done.
+            if iteration > 0 && beside.is_some_and(|other| self.company.are_done(other)) {
+                break;
+            }
+            if iteration % DRAIN_ROUNDS == 0 && self.bench.tickets.is_some() {
                 self.bench.with_tickets(Tickets::drain);
             }
-            for (at, step) in self.phase.steps.iter().enumerate().filter(|(_, step)| step.by.as_deref() == by)
-            {
-                end = self.step(Place { at, iteration }, step, &mut completed)?;
-                if watch.was_overdue() {
-                    end = End::Overdue;
-                }
-                if end != End::Rounds {
-                    break 'rounds;
-                }
+            let round = Round { iteration, copy: who.copy };
+            end = self.round(who, round, &mut tally)?;
+            self.close_files(who, round);
+            if end != End::Rounds {
+                break;
             }
         }
-        watch.end();
-        Ok((end, completed))
+        self.bench.watch.end();
+        match end {
+            // It was to end with this error, and nobody waits for more of it.
+            End::Failed(Some(errno)) if own.is_some_and(|own| own.until == Some(errno)) => {
+                Ok((End::Rounds, tally))
+            }
+            end => Ok((end, tally)),
+        }
+    }
+
+    /// Does the steps of one worker once.
+    fn round(self, who: Who<'_>, round: Round, tally: &mut Tally) -> Result<End, Failure> {
+        for (at, step) in self.steps_of(who) {
+            let mut end = self.step(who, Place { at, round }, step, tally)?;
+            if self.bench.watch.was_overdue() {
+                end = End::Overdue;
+            }
+            if end != End::Rounds {
+                return Ok(end);
+            }
+        }
+        Ok(End::Rounds)
+    }
+
+    fn steps_of(&self, who: Who<'_>) -> impl Iterator<Item = (usize, &Step)> {
+        self.phase.steps.iter().enumerate().filter(move |(_, step)| step.by.as_deref() == who.by)
+    }
+
+    /// Closes the files that are others in each round.
+    fn close_files(self, who: Who<'_>, round: Round) {
+        for (_, step) in self.steps_of(who) {
+            let Operation::File(operation) = &step.operation else { continue };
+            let names = std::iter::once(operation.file()).chain(operation.from());
+            for name in names.filter(|name| name.depends_on_round()) {
+                self.bench.site.close_of_round(&name.at(round));
+            }
+        }
     }
 
     /// Does one step, and tells of it.
-    fn step(self, place: Place, step: &Step, completed: &mut [u64]) -> Result<End, Failure> {
-        let watch = self.bench.watch;
-        let what = match &step.by {
-            Some(by) => format!("{} by {by}", step.name),
-            None => step.name.clone(),
-        };
-        watch.begin(self.order.trial, &what, self.order.step_limit);
+    fn step(self, who: Who<'_>, place: Place, step: &Step, tally: &mut Tally) -> Result<End, Failure> {
+        self.bench.watch.begin(self.order.trial, &who.doing(&step.name), self.order.step_limit);
         let from = sys::monotonic();
-        let seed = seed(self.order, self.index, place.at, place.iteration);
-        let outcome = self.bench.steps(self.order).run(&step.operation, place.iteration, seed)?;
+        let turn = Turn { round: place.round, seed: seed(self.order, self.index, place) };
+        let outcome = self.bench.steps(self.order).run(&step.operation, turn)?;
         let to = sys::monotonic();
         if outcome.given_up {
             return Ok(End::GivenUp);
         }
-        let mut first = false;
-        let failed = outcome.result.is_err() || outcome.problem.is_some();
-        if let (false, Some(count)) = (failed, completed.get_mut(place.at)) {
-            *count += 1;
-            first = *count == 1;
+        let nanos = outcome.nanos.unwrap_or(Nanos(to - from));
+        let errno = outcome.result.err();
+        let failed = errno.is_some() || outcome.problem.is_some() || outcome.signal.is_some();
+        let allowed = failed && outcome.problem.is_none() && step.allows(errno, outcome.signal);
+        let told = tally.count(place.at, &outcome, failed, allowed, nanos);
+        if told {
+            let event = self.event(who, place, step, &outcome, (from, to))?;
+            (self.bench.emit)(Event::Step(Box::new(StepEvent { nanos, allowed, ..event })))?;
         }
-        if first || failed {
-            (self.bench.emit)(Event::Step(self.event(place, step, &outcome, (from, to))?))?;
-        }
-        Ok(if failed { End::Failed(outcome.result.err()) } else { End::Rounds })
+        Ok(if failed && !allowed { End::Failed(errno) } else { End::Rounds })
     }
 
     /// The space that is too small for what was to be written, by the counters of this moment.
@@ -224,6 +261,7 @@ impl Run<'_, '_> {
 
     fn event(
         self,
+        who: Who<'_>,
         place: Place,
         step: &Step,
         outcome: &Outcome,
@@ -236,7 +274,7 @@ impl Run<'_, '_> {
         let range = match outcome.syscall {
             // A file that could not be opened has not been worked on anywhere.
             "openat" => None,
-            _ => steps::range(&step.operation, place.iteration)?,
+            _ => steps::range(&step.operation, place.round)?,
         };
         let (space, space_counted) = match (outcome.result, &self.bench.tickets) {
             (Ok(_), _) => (None, false),
@@ -251,9 +289,9 @@ impl Run<'_, '_> {
             phase: self.index,
             index: place.at,
             step: step.name.clone(),
-            iteration: place.iteration,
+            iteration: place.round.iteration,
             syscall: outcome.syscall.to_owned(),
-            file: step.operation.file().map(ToOwned::to_owned),
+            file: step.operation.file().map(|file| file.at(place.round).into_owned()),
             range,
             returned: outcome.result.ok(),
             errno: outcome.result.err(),
@@ -265,6 +303,10 @@ impl Run<'_, '_> {
             held: outcome.held.clone(),
             problem: outcome.problem.clone(),
             region: outcome.region.clone(),
+            copy: (who.copies > 1).then_some(who.copy),
+            signal: outcome.signal,
+            allowed: false,
+            extents: outcome.extents,
         })
     }
 }
@@ -273,7 +315,7 @@ impl Run<'_, '_> {
 #[derive(Clone, Copy)]
 struct Place {
     at: usize,
-    iteration: u64,
+    round: Round,
 }
 
 /// What is read when the last step has ended. Where a mount has failed there are no counters.
@@ -301,10 +343,11 @@ fn after(trial: u32, bench: &mut Bench<'_>) -> Result<(), Failure> {
 }
 
 /// A stream of its own for each write, so that no step's bytes depend on how many others there are.
-fn seed(order: &TrialOrder, phase: usize, step: usize, iteration: u64) -> u64 {
-    let place = [u64::from(order.trial), number(phase), number(step), iteration];
+fn seed(order: &TrialOrder, phase: usize, place: Place) -> u64 {
+    let Round { iteration, copy } = place.round;
+    let parts = [u64::from(order.trial), number(phase), number(place.at), iteration, copy];
     // The finaliser of SplitMix64 (Steele, Lea, Flood 2014) over each part in turn.
-    place.into_iter().fold(order.seed, |seed, part| {
+    parts.into_iter().fold(order.seed, |seed, part| {
         let mut z = (seed ^ part).wrapping_add(0x9e37_79b9_7f4a_7c15);
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -1,5 +1,7 @@
 //! The mount that a trial works at, and its files, which stay open from their first use on. All workers share them.
 
+mod handles;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
@@ -9,14 +11,20 @@ use rustix::io::{self, Errno};
 
 use crate::Failure;
 use crate::filesystem::{Mounted, Place};
-use crate::written::Written;
+use crate::sys::Mapping;
+use crate::watch;
+use crate::written::{Written, below};
+pub(crate) use handles::Handle;
+use handles::{Handles, Key};
 
 /// Where a trial works.
 #[derive(Debug)]
 pub(crate) struct Site {
     /// Read by every step; only a step that is alone takes it away for a while.
     mounted: RwLock<Option<Mounted>>,
-    open: Mutex<BTreeMap<String, Arc<File>>>,
+    open: Mutex<Handles>,
+    /// What each thread has mapped of each file: a page that one could not have is no longer that of the file, in its mapping alone.
+    mappings: Mutex<BTreeMap<(String, u32), Arc<Mapping>>>,
     written: Mutex<Written>,
     /// The fsids in btrfs' tracepoints: a fork has another one each time that it is mounted.
     fsids: Mutex<Vec<[u8; 16]>>,
@@ -27,7 +35,7 @@ impl Site {
     pub(crate) fn of(mounted: Mounted) -> Self {
         let fsids = Mutex::new(mounted.fsid().into_iter().collect());
         let mounted = RwLock::new(Some(mounted));
-        Self { mounted, open: Mutex::default(), written: Mutex::default(), fsids }
+        Self { mounted, open: Mutex::default(), mappings: Mutex::default(), written: Mutex::default(), fsids }
     }
 
     /// Closes all files and gives the mount back, where there is one.
@@ -49,28 +57,168 @@ impl Site {
     }
 
     /// The file `name`, which is made, with the directories on its way, if it is not there.
-    pub(crate) fn file(&self, name: &str) -> io::Result<Arc<File>> {
-        if let Some(file) = self.open().get(name) {
-            return Ok(Arc::clone(file));
-        }
-        // No lock is held across the system calls: another worker's may be what they wait for.
-        self.make_parents(name)?;
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
-        let opened = self.at(|root| rustix::fs::openat(root, name, flags, Mode::from_raw_mode(0o644)))?;
-        let opened = Arc::new(File::from(opened));
-        Ok(Arc::clone(self.open().entry(name.to_owned()).or_insert(opened)))
+    pub(crate) fn file(&self, name: &str) -> io::Result<Arc<Handle>> {
+        self.opened(name, false)
     }
 
-    /// Closes the file `name`, where it is open.
+    /// As [`Site::file`], for direct I/O.
+    pub(crate) fn direct(&self, name: &str) -> io::Result<Arc<Handle>> {
+        self.opened(name, true)
+    }
+
+    fn opened(&self, name: &str, direct: bool) -> io::Result<Arc<Handle>> {
+        let key = Key { name: name.to_owned(), direct };
+        if let Some(handle) = self.open().get(&key) {
+            return Ok(handle);
+        }
+        // No lock is held across the system calls: another worker's may be what they wait for.
+        let mut flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+        flags.set(OFlags::DIRECT, direct);
+        let opened = match self.nameless(name) {
+            Some(handle) if direct => reopen(&handle, flags - OFlags::CREATE)?,
+            _ => self.open_at(name, flags)?,
+        };
+        Ok(self.open().get_or_put(key, Handle::of(opened)))
+    }
+
+    /// Opens what is at `name`, or makes it if `flags` say so, with the directories on its way.
+    pub(crate) fn open_at(&self, name: &str, flags: OFlags) -> io::Result<File> {
+        let open = || self.at(|root| rustix::fs::openat(root, name, flags, Mode::from_raw_mode(0o644)));
+        let made = if flags.contains(OFlags::CREATE) { self.with_parents(name, open) } else { open() };
+        made.map(File::from)
+    }
+
+    /// Does `call`, which makes `name`; where a directory on the way is not there, it is made first.
+    pub(crate) fn with_parents<T>(&self, name: &str, call: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        match call() {
+            Err(Errno::NOENT) if name.contains('/') => {
+                self.make_parents(name)?;
+                call()
+            }
+            result => result,
+        }
+    }
+
+    /// A file, or a directory, which cannot be opened for writing.
+    pub(crate) fn file_or_directory(&self, name: &str) -> io::Result<Arc<Handle>> {
+        match self.file(name) {
+            Err(Errno::ISDIR) => self.look(name).map(Handle::of).map(Arc::new),
+            result => result,
+        }
+    }
+
+    /// As [`Site::file`], of a file that has to be there.
+    pub(crate) fn open_if_there(&self, name: &str) -> io::Result<Arc<Handle>> {
+        let key = Key { name: name.to_owned(), direct: false };
+        if let Some(handle) = self.open().get(&key) {
+            return Ok(handle);
+        }
+        let opened = self.open_at(name, OFlags::RDWR | OFlags::CLOEXEC)?;
+        Ok(self.open().get_or_put(key, Handle::of(opened)))
+    }
+
+    /// A mapping of the calling thread's that has a range of the file `name`, which is made if it is not there; the system call that
+    /// failed, if one did.
+    pub(crate) fn mapping(
+        &self,
+        name: &str,
+        offset: u64,
+        length: u64,
+    ) -> Result<Arc<Mapping>, (&'static str, Errno)> {
+        let key = (name.to_owned(), watch::this_thread());
+        if let Some(mapping) = self.mappings().get(&key).filter(|mapping| mapping.covers(offset, length)) {
+            return Ok(Arc::clone(mapping));
+        }
+        let file = self.file(name).map_err(|errno| ("openat", errno))?;
+        let mapping = Mapping::of(&file, offset, length, true).map_err(|errno| ("mmap", errno))?;
+        let mapping = Arc::new(mapping);
+        let replaced = self.mappings().insert(key, Arc::clone(&mapping));
+        drop(replaced);
+        Ok(mapping)
+    }
+
+    /// Forgets what the calling thread has mapped of the file `name`.
+    pub(crate) fn give_up_mapping(&self, name: &str) {
+        let given_up = self.mappings().remove(&(name.to_owned(), watch::this_thread()));
+        drop(given_up);
+    }
+
+    fn unmap(&self, is_it: impl Fn(&str) -> bool) {
+        let mut mappings = self.mappings();
+        let keys: Vec<_> = mappings.keys().filter(|(name, _)| is_it(name)).cloned().collect();
+        let unmapped: Vec<_> = keys.iter().filter_map(|key| mappings.remove(key)).collect();
+        drop(mappings);
+        drop(unmapped);
+    }
+
+    fn mappings(&self) -> MutexGuard<'_, BTreeMap<(String, u32), Arc<Mapping>>> {
+        self.mappings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the steps work on `handle` when they say `name`.
+    pub(crate) fn put(&self, name: &str, handle: Handle) {
+        self.close(name);
+        let _there_is_none = self.open().get_or_put(Key { name: name.to_owned(), direct: false }, handle);
+    }
+
+    /// Whether `name` stands for a file that is open and has no such name, or no name at all.
+    pub(crate) fn nameless(&self, name: &str) -> Option<Arc<Handle>> {
+        self.open().get(&Key { name: name.to_owned(), direct: false }).filter(|handle| handle.is_nameless())
+    }
+
+    /// Closes the file `name`, where it is open, and unmaps it.
     pub(crate) fn close(&self, name: &str) {
-        let closed = self.open().remove(name);
+        self.unmap(|mapped| mapped == name);
+        let closed = self.open().take(name);
         drop(closed);
+    }
+
+    /// As [`Site::close`], with what close(2) says; `None` where the file is not open.
+    pub(crate) fn close_told(&self, name: &str) -> Option<io::Result<()>> {
+        self.unmap(|mapped| mapped == name);
+        let closed = self.open().take(name);
+        let mut told = None;
+        for handle in closed {
+            let result = Arc::into_inner(handle).map_or(Ok(()), Handle::close);
+            told = Some(told.unwrap_or(Ok(())).and(result));
+        }
+        told
+    }
+
+    /// Closes the file `name` at the end of a round, unless a step opened it by `open` or `tmpfile`.
+    pub(crate) fn close_of_round(&self, name: &str) {
+        let closed = self.open().take_if(name, |handle| !handle.is_kept());
+        if !closed.is_empty() {
+            self.unmap(|mapped| mapped == name);
+        }
+        drop(closed);
+    }
+
+    /// What was called `from` is called `to` now, with all below it.
+    pub(crate) fn renamed(&self, from: &str, to: &str) {
+        self.unmap(|mapped| [from, to].iter().any(|name| below(mapped, name).is_some()));
+        let closed = self.open().rename(from, to);
+        drop(closed);
+    }
+
+    /// What was called `one` is called `other` now, and the reverse.
+    pub(crate) fn exchanged(&self, one: &str, other: &str) {
+        self.unmap(|mapped| [one, other].iter().any(|name| below(mapped, name).is_some()));
+        self.open().exchange(one, other);
     }
 
     /// What is at `name`, as it is, for reading: no file is made and none stays open.
     pub(crate) fn look(&self, name: &str) -> io::Result<File> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        self.at(|root| rustix::fs::openat(root, name, flags, Mode::empty())).map(File::from)
+        self.look_with(name, OFlags::empty())
+    }
+
+    /// As [`Site::look`], with more flags.
+    pub(crate) fn look_with(&self, name: &str, flags: OFlags) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | flags;
+        match self.nameless(name) {
+            Some(handle) => reopen(&handle, flags),
+            None => self.open_at(name, flags),
+        }
     }
 
     /// The directory that `path` is to be made in, which is made if it is not there, and the last part of `path`.
@@ -101,7 +249,9 @@ impl Site {
         &self,
         between: impl FnOnce(&Place) -> Result<T, Failure>,
     ) -> Result<(T, Result<(), brim_trial::Errno>), Failure> {
-        self.open().clear();
+        self.unmap(|_| true);
+        let closed = std::mem::take(&mut *self.open());
+        drop(closed);
         let mut mounted = self.mounted.write().unwrap_or_else(PoisonError::into_inner);
         let nothing = || Failure::new("unmount", "nothing is mounted any more").refused();
         let place = mounted.take().ok_or_else(nothing)?.unmount()?;
@@ -133,7 +283,14 @@ impl Site {
         self.mounted.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn open(&self) -> MutexGuard<'_, BTreeMap<String, Arc<File>>> {
+    fn open(&self) -> MutexGuard<'_, Handles> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Opens a file again that has no name.
+fn reopen(handle: &Handle, flags: OFlags) -> io::Result<File> {
+    use std::os::fd::AsRawFd;
+    let path = format!("/proc/self/fd/{}", handle.as_raw_fd());
+    rustix::fs::open(path, flags, Mode::empty()).map(File::from)
 }

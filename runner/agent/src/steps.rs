@@ -1,17 +1,20 @@
 //! One operation of a scenario as system calls.
 
+mod buffer;
 mod content;
 mod disk;
+mod file;
+mod mapped;
+mod names;
+mod space;
 mod whole;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 
-use brim_trial::event::{HeldRequest, Problem};
+use brim_trial::event::{Extents, HeldRequest, Problem, Signal};
 use brim_trial::expression::OutOfRange;
 use brim_trial::operation::Range;
-use brim_trial::{ByteRange, Bytes, Errno, Expression, Operation};
-use rustix::fs::{AtFlags, FallocateFlags, IFlags};
+use brim_trial::{ByteRange, Bytes, Errno, Expression, Nanos, Operation, Round};
 use rustix::io;
 
 use crate::Failure;
@@ -21,7 +24,6 @@ use crate::protocol::{Answer, Ask, FaultOrder};
 use crate::region;
 use crate::site::Site;
 use crate::sys;
-use crate::written::Source;
 
 /// How an operation ended.
 #[derive(Debug)]
@@ -30,7 +32,7 @@ pub(crate) struct Outcome {
     pub(crate) syscall: &'static str,
     /// What that returned, or how it failed.
     pub(crate) result: Result<u64, Errno>,
-    /// What earlier calls of the same operation had written.
+    /// What earlier calls of the same operation had written, or a short one that ended it.
     pub(crate) short: Option<Bytes>,
     /// What a gate held.
     pub(crate) held: Option<Vec<HeldRequest>>,
@@ -38,6 +40,12 @@ pub(crate) struct Outcome {
     pub(crate) problem: Option<Problem>,
     /// Where a fault was armed.
     pub(crate) region: Option<Vec<ByteRange>>,
+    /// The signal that ended it.
+    pub(crate) signal: Option<Signal>,
+    /// The extents that were counted.
+    pub(crate) extents: Option<Extents>,
+    /// How long the system call took, where that is less than the whole operation.
+    pub(crate) nanos: Option<Nanos>,
     /// What it waited for will not come: nothing can be said of it, or of what was to follow.
     pub(crate) given_up: bool,
 }
@@ -55,22 +63,21 @@ pub(crate) struct Steps<'a> {
 
 /// One operation in one round.
 #[derive(Clone, Copy, Debug)]
-struct Round {
-    iteration: u64,
+pub(crate) struct Turn {
+    pub(crate) round: Round,
     /// Settles what is written.
-    seed: u64,
+    pub(crate) seed: u64,
 }
 
-impl Round {
+impl Turn {
     fn value(self, expression: &Expression) -> Result<u64, Failure> {
-        expression.value(self.iteration).map_err(|error| out_of_range(&error))
+        expression.value(self.round).map_err(|error| out_of_range(&error))
     }
 }
 
 impl Steps<'_> {
-    /// Runs one operation. `seed` settles what is written.
-    pub(crate) fn run(self, operation: &Operation, iteration: u64, seed: u64) -> Result<Outcome, Failure> {
-        let round = Round { iteration, seed };
+    /// Runs one operation.
+    pub(crate) fn run(self, operation: &Operation, turn: Turn) -> Result<Outcome, Failure> {
         match operation {
             Operation::Syncfs {} => {
                 let synced = self.site.at(|root| rustix::fs::syncfs(root).map(|()| 0));
@@ -79,86 +86,22 @@ impl Steps<'_> {
                 }
                 Ok(Outcome::new("syncfs", synced))
             }
-            Operation::ResizeDisk { size } => self.resize(Bytes(round.value(size)?)),
+            Operation::ResizeDisk { size } => self.resize(Bytes(turn.value(size)?)),
             Operation::Scrub {} => Ok(Outcome::new("ioctl", self.site.at(|root| sys::btrfs::scrub(root)))),
             Operation::DropCaches {} => whole::drop_caches(),
             Operation::Panic { trial } => whole::panic_in(*trial, self.trial),
             Operation::Remount {} => self.remount(),
             Operation::Check {} => self.check(),
-            Operation::PowerCut { survival } => self.power_cut(*survival, round.seed),
+            Operation::PowerCut { survival } => self.power_cut(*survival, turn.seed),
             Operation::Await { gate, count } => self.wait_held(gate, *count),
             Operation::Release { gate, some } => self.release(gate, some.as_ref()),
             Operation::Close { gate } => self.close(gate),
             Operation::Arm { fault } => self.arm(|order| order.name == *fault),
-            Operation::Subvolume { path } => Ok(self.subvolume(path)),
-            Operation::Snapshot { of, to, read_only } => Ok(self.snapshot(of, to, *read_only)),
-            Operation::Reflink { from, to, offset, length, to_offset } => {
-                let (offset, to_offset) = (round.value(offset)?, round.value(to_offset)?);
-                Ok(self.reflink((from, offset), round.value(length)?, (to, to_offset)))
+            Operation::Subvolume { path } => Ok(self.subvolume(&path.at(turn.round))),
+            Operation::Snapshot { of, to, read_only } => {
+                Ok(self.snapshot(&of.at(turn.round), &to.at(turn.round), *read_only))
             }
-            on_a_file => self.on_a_file(on_a_file, round),
-        }
-    }
-
-    fn on_a_file(self, operation: &Operation, round: Round) -> Result<Outcome, Failure> {
-        Ok(match operation {
-            Operation::Fallocate { file, offset, length, keep_size } => {
-                let (offset, length) = (round.value(offset)?, round.value(length)?);
-                let flags = if *keep_size { FallocateFlags::KEEP_SIZE } else { FallocateFlags::empty() };
-                self.with(file, "fallocate", |file| rustix::fs::fallocate(file, flags, offset, length))
-            }
-            Operation::Pwrite { file, offset, length, data } => {
-                let source = Source { content: *data, seed: round.seed };
-                self.pwrite(file, round.value(offset)?, round.value(length)?, source)
-            }
-            Operation::Pread { file, offset, length, expect } => {
-                self.pread(file, round.value(offset)?, round.value(length)?, *expect)
-            }
-            Operation::SyncFileRange { file, offset, length } => {
-                let (offset, length) = (round.value(offset)?, round.value(length)?);
-                self.with(file, "sync_file_range", |file| sys::sync_file_range(file, offset, length))
-            }
-            Operation::Fsync { file } => self.sync(file, "fsync", |file| rustix::fs::fsync(file)),
-            Operation::Fdatasync { file } => self.sync(file, "fdatasync", |file| rustix::fs::fdatasync(file)),
-            Operation::Nocow { file } => self.with(file, "ioctl", |file| {
-                rustix::fs::ioctl_getflags(file)
-                    .and_then(|flags| rustix::fs::ioctl_setflags(file, flags | IFlags::NOCOW))
-            }),
-            Operation::Truncate { file, size } => self.truncate(file, round.value(size)?),
-            Operation::Unlink { file } => self.unlink(file),
-            other => return Err(Failure::new("run a step", format!("`{}` has no doer", other.verb()))),
-        })
-    }
-
-    fn truncate(self, file: &str, size: u64) -> Outcome {
-        let outcome = self.with(file, "ftruncate", |file| rustix::fs::ftruncate(file, size));
-        if outcome.result.is_ok() {
-            self.site.written().truncate(file, size);
-        }
-        outcome
-    }
-
-    fn unlink(self, file: &str) -> Outcome {
-        self.site.close(file);
-        let unlinked = self.site.at(|root| rustix::fs::unlinkat(root, file, AtFlags::empty()));
-        if unlinked.is_ok() {
-            self.site.written().unlink(file);
-        }
-        Outcome::new("unlinkat", unlinked.map(|()| 0))
-    }
-
-    fn sync(self, name: &str, syscall: &'static str, call: impl FnOnce(&File) -> io::Result<()>) -> Outcome {
-        let outcome = self.with(name, syscall, call);
-        if outcome.result.is_ok() {
-            self.site.written().synced(name);
-        }
-        outcome
-    }
-
-    fn with(self, name: &str, syscall: &'static str, call: impl FnOnce(&File) -> io::Result<()>) -> Outcome {
-        match self.site.file(name) {
-            Ok(file) => Outcome::new(syscall, call(&file).map(|()| 0)),
-            Err(errno) => Outcome::new("openat", Err(errno)),
+            Operation::File(operation) => self.on_a_file(operation, turn),
         }
     }
 
@@ -202,7 +145,23 @@ impl Steps<'_> {
 impl Outcome {
     fn new(syscall: &'static str, result: io::Result<u64>) -> Self {
         let result = result.map_err(|errno| Errno(errno.raw_os_error()));
-        Self { syscall, result, short: None, held: None, problem: None, region: None, given_up: false }
+        Self {
+            syscall,
+            result,
+            short: None,
+            held: None,
+            problem: None,
+            region: None,
+            signal: None,
+            extents: None,
+            nanos: None,
+            given_up: false,
+        }
+    }
+
+    /// The same, of a call that began at this moment and has just ended.
+    fn timed(self, from: u64) -> Self {
+        Self { nanos: Some(Nanos(sys::monotonic().saturating_sub(from))), ..self }
     }
 
     fn holding(self, held: Vec<HeldRequest>) -> Self {
@@ -211,10 +170,10 @@ impl Outcome {
     }
 }
 
-/// The bytes an operation works on at `iteration`, where it works on a range.
-pub(crate) fn range(operation: &Operation, iteration: u64) -> Result<Option<Range>, Failure> {
+/// The bytes an operation works on in a round, where it works on a range.
+pub(crate) fn range(operation: &Operation, round: Round) -> Result<Option<Range>, Failure> {
     let Some((offset, length)) = operation.range() else { return Ok(None) };
-    let value = |expression: &Expression| expression.value(iteration).map(Bytes);
+    let value = |expression: &Expression| expression.value(round).map(Bytes);
     let (offset, length) = (value(offset), value(length));
     let range = offset.and_then(|offset| length.map(|length| Range { offset, length }));
     range.map(Some).map_err(|error| out_of_range(&error))

@@ -4,10 +4,11 @@
 
 pub(crate) mod btrfs;
 mod fiemap;
+mod mapping;
 
 use std::ffi::CStr;
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, RawFd};
 
 use rustix::io;
 use rustix::ioctl::{self, NoArg, Setter, opcode};
@@ -15,7 +16,8 @@ use rustix::process::Signal;
 use rustix::thread::UnshareFlags;
 use syscalls::Sysno;
 
-pub(crate) use fiemap::fiemap;
+pub(crate) use fiemap::{extents, fiemap};
+pub(crate) use mapping::{Mapping, page_size};
 
 /// The running kernel's release: `6.18.44-cloud-amd64`.
 #[must_use]
@@ -217,6 +219,14 @@ pub(crate) fn sync_file_range(file: &File, offset: u64, length: u64) -> io::Resu
     let ended = unsafe {
         syscalls::syscall4(Sysno::sync_file_range, descriptor, offset, length, SYNC_FILE_RANGE_WRITE_AND_WAIT)
     };
+    ended.map(drop).map_err(|errno| io::Errno::from_raw_os_error(errno.into_raw()))
+}
+
+/// Closes a file, and says what close(2) says; the descriptor is gone in either case.
+pub(crate) fn close(file: File) -> io::Result<()> {
+    let descriptor = usize::try_from(file.into_raw_fd()).map_err(|_| io::Errno::BADF)?;
+    // SAFETY: the descriptor was the file's own, and nobody else has it.
+    let ended = unsafe { syscalls::syscall1(Sysno::close, descriptor) };
     ended.map(drop).map_err(|errno| io::Errno::from_raw_os_error(errno.into_raw()))
 }
 

@@ -1,158 +1,62 @@
 //! What the steps of a trial have written, so that a read can be told what it ought to find. The bytes themselves are not
 //! kept: they are drawn again from their seeds.
 
+mod contents;
+
 use std::collections::BTreeMap;
 
 use brim_trial::Bytes;
-use brim_trial::Content;
 use brim_trial::event::{Found, Lost};
-use rand_xoshiro::Xoshiro256PlusPlus;
-use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
-/// What a write wrote: all of it follows from these two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Source {
-    pub(crate) content: Content,
-    pub(crate) seed: u64,
-}
+use contents::Contents;
+pub(crate) use contents::Source;
 
-/// A part of a write that nothing has been written over since.
-#[derive(Clone, Copy, Debug)]
-struct Piece {
-    length: u64,
-    source: Source,
-    /// Where in what the write wrote this begins.
-    from: u64,
-}
-
-/// The pieces of one file by their offset. They do not overlap; what is between them is zeroes.
-#[derive(Clone, Debug, Default)]
-struct Contents(BTreeMap<u64, Piece>);
-
-/// The contents of all files of a trial, by path.
+/// The contents of all files of a trial.
 #[derive(Debug, Default)]
 pub(crate) struct Written {
-    files: BTreeMap<String, Contents>,
-    /// What of them was made durable and not written over since.
+    /// Which file each path names; a file that nothing was written to need not be here.
+    names: BTreeMap<String, u64>,
+    files: BTreeMap<u64, File>,
+    next: u64,
+    /// What of each path was made durable and not written over since.
     synced: BTreeMap<String, Contents>,
 }
 
-impl Source {
-    /// The first `length` bytes.
-    pub(crate) fn bytes(self, length: u64) -> Vec<u8> {
-        let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-        if self.content == Content::Random {
-            Xoshiro256PlusPlus::seed_from_u64(self.seed).fill_bytes(&mut bytes);
-        }
-        bytes
-    }
-}
-
-impl Contents {
-    /// Forgets what stands in a range.
-    fn clear(&mut self, offset: u64, length: u64) {
-        let end = offset.saturating_add(length);
-        let overlapping = |(at, piece): (&u64, &Piece)| (at + piece.length > offset).then_some((*at, *piece));
-        let pieces: Vec<(u64, Piece)> = self.0.range(..end).filter_map(overlapping).collect();
-        for (at, piece) in pieces {
-            self.0.remove(&at);
-            if at < offset {
-                self.0.insert(at, Piece { length: offset - at, ..piece });
-            }
-            if at + piece.length > end {
-                let cut = end - at;
-                self.0.insert(end, Piece { length: piece.length - cut, from: piece.from + cut, ..piece });
-            }
-        }
-    }
-
-    fn put(&mut self, offset: u64, piece: Piece) {
-        self.clear(offset, piece.length);
-        if piece.length > 0 {
-            self.0.insert(offset, piece);
-        }
-    }
-
-    /// What stands in a range.
-    fn bytes(&self, offset: u64, length: u64) -> Vec<u8> {
-        let mut wanted = Self(self.0.clone());
-        wanted.clear(0, offset);
-        wanted.clear(offset.saturating_add(length), u64::MAX);
-        let mut bytes = Source { content: Content::Zeroes, seed: 0 }.bytes(length);
-        for (at, Piece { length, source, from }) in wanted.0 {
-            let drawn = source.bytes(from + length);
-            let drawn = drawn.iter().skip(usize::try_from(from).unwrap_or(usize::MAX));
-            let skipped = usize::try_from(at - offset).unwrap_or(usize::MAX);
-            for (to, from) in bytes.iter_mut().skip(skipped).zip(drawn) {
-                *to = *from;
-            }
-        }
-        bytes
-    }
+#[derive(Clone, Debug, Default)]
+struct File {
+    contents: Contents,
+    links: u64,
 }
 
 impl Written {
     /// The first `length` bytes of `source` were written to `file`.
     pub(crate) fn write(&mut self, file: &str, offset: u64, length: u64, source: Source) {
-        let piece = Piece { length, source, from: 0 };
-        self.files.entry(file.to_owned()).or_default().put(offset, piece);
-        self.no_longer_synced(file, offset, length);
+        self.change(file, offset, length, |contents| contents.write(offset, length, source));
+    }
+
+    /// A range of `file` was to be changed, and nobody knows how far that went.
+    pub(crate) fn unknown(&mut self, file: &str, offset: u64, length: u64) {
+        self.change(file, offset, length, |contents| contents.forget(offset, length));
+    }
+
+    /// A range of `file` reads as zeroes now.
+    pub(crate) fn zero(&mut self, file: &str, offset: u64, length: u64) {
+        self.change(file, offset, length, |contents| contents.clear(offset, length));
     }
 
     /// `file` has this size now.
     pub(crate) fn truncate(&mut self, file: &str, size: u64) {
-        if let Some(contents) = self.files.get_mut(file) {
-            contents.clear(size, u64::MAX);
-        }
-        self.no_longer_synced(file, size, u64::MAX);
+        self.zero(file, size, u64::MAX - size);
     }
 
-    /// `file` is gone.
-    pub(crate) fn unlink(&mut self, file: &str) {
-        self.files.remove(file);
-        self.synced.remove(file);
+    /// A range of `file` is gone, and what followed stands there.
+    pub(crate) fn collapse(&mut self, file: &str, offset: u64, length: u64) {
+        self.change(file, offset, u64::MAX - offset, |contents| contents.collapse(offset, length));
     }
 
-    /// `file` is durable as it is now.
-    pub(crate) fn synced(&mut self, file: &str) {
-        if let Some(contents) = self.files.get(file) {
-            self.synced.insert(file.to_owned(), contents.clone());
-        }
-    }
-
-    /// All files are durable as they are now.
-    pub(crate) fn synced_all(&mut self) {
-        self.synced = self.files.clone();
-    }
-
-    /// Whether anything of `file` has to be durable.
-    pub(crate) fn is_synced(&self, file: &str) -> bool {
-        self.synced.get(file).is_some_and(|contents| !contents.0.is_empty())
-    }
-
-    fn no_longer_synced(&mut self, file: &str, offset: u64, length: u64) {
-        if let Some(contents) = self.synced.get_mut(file) {
-            contents.clear(offset, length);
-        }
-    }
-
-    /// What ought to stand in a range of `file` after a power cut, where `read` does: the same but for what is durable.
-    pub(crate) fn expected_synced(&self, file: &str, offset: u64, length: u64, read: &[u8]) -> Vec<u8> {
-        let mut expected = read.to_vec();
-        let Some(contents) = self.synced.get(file) else {
-            return expected;
-        };
-        let end = offset.saturating_add(length);
-        for (at, piece) in contents.0.range(..end).filter(|(at, piece)| *at + piece.length > offset) {
-            let (from, until) = ((*at).max(offset), (at + piece.length).min(end));
-            let durable = contents.bytes(from, until - from);
-            let index = |at: u64| usize::try_from(at - offset).unwrap_or(usize::MAX);
-            if expected.len() < index(until) {
-                expected.resize(index(until), 0);
-            }
-            expected[index(from)..index(until)].copy_from_slice(&durable);
-        }
-        expected
+    /// A hole of `length` bytes was put into `file`, and what stood there follows it.
+    pub(crate) fn insert(&mut self, file: &str, offset: u64, length: u64) {
+        self.change(file, offset, u64::MAX - offset, |contents| contents.insert(offset, length));
     }
 
     /// `length` bytes at `offset` of `from` stand at `to_offset` of `to` as well.
@@ -162,34 +66,170 @@ impl Written {
         length: u64,
         (to, to_offset): (&str, u64),
     ) {
-        let mut copied = self.files.get(from).cloned().unwrap_or_default();
-        copied.clear(0, offset);
-        copied.clear(offset.saturating_add(length), u64::MAX);
-        let target = self.files.entry(to.to_owned()).or_default();
-        target.clear(to_offset, length);
-        for (at, piece) in copied.0 {
-            target.put(at - offset + to_offset, piece);
-        }
-        self.no_longer_synced(to, to_offset, length);
+        let copied = self.of(from).cut(offset, length);
+        self.change(to, to_offset, length, |contents| contents.paste(copied, offset, length, to_offset));
+    }
+
+    /// `to` holds what `from` holds, and no more.
+    pub(crate) fn clone_file(&mut self, from: &str, to: &str) {
+        let copied = self.of(from);
+        self.change(to, 0, u64::MAX, |contents| *contents = copied);
     }
 
     /// All that is below `of` is below `to` as well.
     pub(crate) fn snapshot(&mut self, of: &str, to: &str) {
-        let below = |(file, contents): (&String, &Contents)| {
-            let rest = file.strip_prefix(of)?.strip_prefix('/')?;
-            Some((format!("{to}/{rest}"), contents.clone()))
+        let below = |(name, id): (&String, &u64)| {
+            let rest = name.strip_prefix(of)?.strip_prefix('/')?;
+            Some((format!("{to}/{rest}"), self.files.get(id)?.contents.clone()))
         };
-        let copies: Vec<(String, Contents)> = self.files.iter().filter_map(below).collect();
-        self.files.extend(copies);
+        let copies: Vec<(String, Contents)> = self.names.iter().filter_map(below).collect();
+        for (name, copied) in copies {
+            self.change(&name, 0, u64::MAX, |contents| *contents = copied);
+        }
     }
 
-    /// What ought to stand in a range of `file`.
-    pub(crate) fn expected(&self, file: &str, offset: u64, length: u64) -> Vec<u8> {
-        self.files.get(file).map_or_else(
-            || Contents::default().bytes(offset, length),
-            |contents| contents.bytes(offset, length),
+    /// The name `file` is gone.
+    pub(crate) fn unlink(&mut self, file: &str) {
+        self.synced.remove(file);
+        if let Some(id) = self.names.remove(file) {
+            self.drop_link(id);
+        }
+    }
+
+    /// Nothing of `file` has to be durable any more.
+    pub(crate) fn not_durable(&mut self, file: &str) {
+        self.synced.remove(file);
+    }
+
+    /// `file` has the name `to` as well.
+    pub(crate) fn link(&mut self, file: &str, to: &str) {
+        let id = self.id(file);
+        self.unlink(to);
+        self.names.insert(to.to_owned(), id);
+        if let Some(file) = self.files.get_mut(&id) {
+            file.links += 1;
+        }
+    }
+
+    /// What was called `from`, and all below it, is called `to`; what was called `to` is gone.
+    pub(crate) fn rename(&mut self, from: &str, to: &str) {
+        // Names of one file: rename(2) leaves both.
+        let same = |one: Option<&u64>, other: Option<&u64>| one.is_some() && one == other;
+        if from == to || same(self.names.get(from), self.names.get(to)) {
+            return;
+        }
+        let moved = self.take(from);
+        for (_, id) in self.take(to) {
+            self.drop_link(id);
+        }
+        self.put(moved, to);
+    }
+
+    /// What was called `one` is called `other`, and the reverse.
+    pub(crate) fn exchange(&mut self, one: &str, other: &str) {
+        let (first, second) = (self.take(one), self.take(other));
+        self.put(first, other);
+        self.put(second, one);
+    }
+
+    /// Takes a name away, with all below it: each with the rest of its path. Nothing of them has to be durable any more: under
+    /// which name it is depends on what the disk has of the rename.
+    fn take(&mut self, name: &str) -> Vec<(String, u64)> {
+        let rest = |path: &str| below(path, name).map(ToOwned::to_owned);
+        self.synced.retain(|path, _| rest(path).is_none());
+        let taken: Vec<(String, String)> =
+            self.names.keys().filter_map(|path| Some((path.clone(), rest(path)?))).collect();
+        taken.into_iter().filter_map(|(path, rest)| Some((rest, self.names.remove(&path)?))).collect()
+    }
+
+    fn put(&mut self, taken: Vec<(String, u64)>, name: &str) {
+        self.names.extend(taken.into_iter().map(|(rest, id)| (format!("{name}{rest}"), id)));
+    }
+
+    fn drop_link(&mut self, id: u64) {
+        let Some(file) = self.files.get_mut(&id) else { return };
+        file.links = file.links.saturating_sub(1);
+        if file.links == 0 {
+            self.files.remove(&id);
+        }
+    }
+
+    /// `file` is durable as it is now.
+    pub(crate) fn synced(&mut self, file: &str) {
+        if self.names.contains_key(file) {
+            self.synced.insert(file.to_owned(), self.of(file));
+        }
+    }
+
+    /// All files are durable as they are now.
+    pub(crate) fn synced_all(&mut self) {
+        let of = |(name, id): (&String, &u64)| Some((name.clone(), self.files.get(id)?.contents.clone()));
+        self.synced = self.names.iter().filter_map(of).collect();
+    }
+
+    /// Whether anything of `file` has to be durable.
+    pub(crate) fn is_synced(&self, file: &str) -> bool {
+        self.synced.get(file).is_some_and(|contents| !contents.is_empty())
+    }
+
+    /// What ought to stand in a range of `file` after a power cut, where `read` does: the same but for what is durable.
+    pub(crate) fn expected_synced(&self, file: &str, offset: u64, length: u64, read: &[u8]) -> Vec<u8> {
+        let mut expected = read.to_vec();
+        if let Some(contents) = self.synced.get(file) {
+            contents.lay_over(offset, length, &mut expected);
+        }
+        expected
+    }
+
+    /// What ought to stand in a range of `file`, where `read` does: what is not known of it is as it was read.
+    pub(crate) fn expected(&self, file: &str, offset: u64, length: u64, read: &[u8]) -> Vec<u8> {
+        let contents = self.names.get(file).and_then(|id| self.files.get(id)).map(|file| &file.contents);
+        contents.map_or_else(
+            || Contents::default().bytes(offset, length, read),
+            |contents| contents.bytes(offset, length, read),
         )
     }
+
+    fn of(&self, file: &str) -> Contents {
+        let file = self.names.get(file).and_then(|id| self.files.get(id));
+        file.map(|file| file.contents.clone()).unwrap_or_default()
+    }
+
+    fn id(&mut self, file: &str) -> u64 {
+        if let Some(id) = self.names.get(file) {
+            return *id;
+        }
+        self.next += 1;
+        self.names.insert(file.to_owned(), self.next);
+        self.files.insert(self.next, File { contents: Contents::default(), links: 1 });
+        self.next
+    }
+
+    /// Changes a range of `file`, which is no longer as it was made durable.
+    fn change(&mut self, file: &str, offset: u64, length: u64, change: impl FnOnce(&mut Contents)) {
+        let id = self.id(file);
+        let Some(changed) = self.files.get_mut(&id) else { return };
+        change(&mut changed.contents);
+        if changed.links == 1 {
+            self.no_longer_synced(file, offset, length);
+            return;
+        }
+        let names = self.names.iter().filter(|(_, other)| **other == id).map(|(name, _)| name.clone());
+        for name in names.collect::<Vec<_>>() {
+            self.no_longer_synced(&name, offset, length);
+        }
+    }
+
+    fn no_longer_synced(&mut self, file: &str, offset: u64, length: u64) {
+        if let Some(contents) = self.synced.get_mut(file) {
+            contents.clear(offset, length);
+        }
+    }
+}
+
+/// What stands behind `name` in `path`, where that is `name` or something below it.
+pub(crate) fn below<'a>(path: &'a str, name: &str) -> Option<&'a str> {
+    path.strip_prefix(name).filter(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// How what was read at `offset` differs from what ought to be there.
@@ -210,64 +250,173 @@ pub(crate) fn compare(offset: u64, expected: &[u8], read: &[u8]) -> Option<Lost>
 
 #[cfg(test)]
 mod tests {
+    use brim_trial::Content;
     use proptest::prelude::*;
 
     use super::*;
 
     /// The longest file of the properties.
-    const SIZE: usize = 64;
+    const SIZE: usize = 256;
 
-    #[derive(Clone, Copy, Debug)]
+    #[derive(Clone, Debug)]
     enum Act {
-        Write { offset: u64, length: u64, seed: u64 },
-        Truncate { size: u64 },
-        Clone { offset: u64, length: u64, to: u64 },
+        Write { file: usize, offset: u64, length: u64, content: Content, seed: u64 },
+        Truncate { file: usize, size: u64 },
+        Zero { file: usize, offset: u64, length: u64 },
+        Collapse { file: usize, offset: u64, length: u64 },
+        Insert { file: usize, offset: u64, length: u64 },
+        Clone { file: usize, offset: u64, length: u64, other: usize, to: u64 },
+        CloneFile { file: usize, other: usize },
+        Rename { file: usize, other: usize },
+        Exchange { file: usize, other: usize },
+        Link { file: usize, other: usize },
+        Unlink { file: usize },
     }
 
     fn act() -> impl Strategy<Value = Act> {
+        let content = prop_oneof![
+            Just(Content::Random),
+            Just(Content::Zeroes),
+            Just(Content::Compressible),
+            "[a-c]{1,5}".prop_map(Content::Text),
+        ];
+        let range = || (0..3_usize, 0..40_u64, 0..24_u64);
+        let two = || (0..3_usize, 0..3_usize);
         prop_oneof![
-            (0..40_u64, 0..24_u64, 0..9_u64).prop_map(|(offset, length, seed)| Act::Write {
+            (range(), content, 0..9_u64).prop_map(|((file, offset, length), content, seed)| Act::Write {
+                file,
                 offset,
                 length,
+                content,
                 seed
             }),
-            (0..64_u64).prop_map(|size| Act::Truncate { size }),
-            (0..40_u64, 0..24_u64, 0..40_u64).prop_map(|(offset, length, to)| Act::Clone {
+            (0..3_usize, 0..64_u64).prop_map(|(file, size)| Act::Truncate { file, size }),
+            range().prop_map(|(file, offset, length)| Act::Zero { file, offset, length }),
+            range().prop_map(|(file, offset, length)| Act::Collapse { file, offset, length }),
+            range().prop_map(|(file, offset, length)| Act::Insert { file, offset, length }),
+            (range(), 0..3_usize, 0..40_u64).prop_map(|((file, offset, length), other, to)| Act::Clone {
+                file,
                 offset,
                 length,
+                other,
                 to
             }),
+            two().prop_map(|(file, other)| Act::CloneFile { file, other }),
+            two().prop_map(|(file, other)| Act::Rename { file, other }),
+            two().prop_map(|(file, other)| Act::Exchange { file, other }),
+            two().prop_map(|(file, other)| Act::Link { file, other }),
+            (0..3_usize).prop_map(|file| Act::Unlink { file }),
         ]
     }
 
-    proptest! {
-        /// For all writes, truncations and clones: what ought to be there is what a file of bytes would hold.
-        #[test]
-        fn it_is_as_a_file_would_be(acts in prop::collection::vec(act(), 0..20), at in 0..64_u64, length in 0..64_u64) {
-            let mut written = Written::default();
-            let mut file = [0_u8; SIZE * 2];
+    const NAMES: [&str; 3] = ["dir/a", "dir/b", "c"];
+
+    /// Files of bytes, as a filesystem has them: which of them each name is.
+    struct Model {
+        names: [usize; 3],
+        files: Vec<Vec<u8>>,
+    }
+
+    impl Model {
+        fn file(&mut self, name: usize) -> &mut Vec<u8> {
+            &mut self.files[self.names[name]]
+        }
+
+        fn new_file(&mut self, name: usize) {
+            self.files.push(vec![0; SIZE * 64]);
+            self.names[name] = self.files.len() - 1;
+        }
+
+        fn act(&mut self, act: &Act, written: &mut Written) {
             let index = |number: u64| usize::try_from(number).unwrap();
-            for act in acts {
-                match act {
-                    Act::Write { offset, length, seed } => {
-                        let source = Source { content: Content::Random, seed };
-                        written.write("f", offset, length, source);
-                        file[index(offset)..index(offset + length)].copy_from_slice(&source.bytes(length));
+            match act.clone() {
+                Act::Write { file, offset, length, content, seed } => {
+                    let source = Source { content, seed };
+                    self.file(file)[index(offset)..index(offset + length)]
+                        .copy_from_slice(&source.bytes(length));
+                    written.write(NAMES[file], offset, length, source);
+                }
+                Act::Truncate { file, size } => {
+                    self.file(file)[index(size)..].fill(0);
+                    written.truncate(NAMES[file], size);
+                }
+                Act::Zero { file, offset, length } => {
+                    self.file(file)[index(offset)..index(offset + length)].fill(0);
+                    written.zero(NAMES[file], offset, length);
+                }
+                Act::Collapse { file, offset, length } => {
+                    self.file(file).drain(index(offset)..index(offset + length));
+                    self.file(file).resize(SIZE * 64, 0);
+                    written.collapse(NAMES[file], offset, length);
+                }
+                Act::Insert { file, offset, length } => {
+                    let hole = vec![0; index(length)];
+                    self.file(file).splice(index(offset)..index(offset), hole);
+                    self.file(file).truncate(SIZE * 64);
+                    written.insert(NAMES[file], offset, length);
+                }
+                Act::Clone { file, offset, length, other, to } => {
+                    let copied = self.file(file)[index(offset)..index(offset + length)].to_vec();
+                    self.file(other)[index(to)..index(to + length)].copy_from_slice(&copied);
+                    written.clone_range((NAMES[file], offset), length, (NAMES[other], to));
+                }
+                Act::CloneFile { file, other } => {
+                    let copied = self.file(file).clone();
+                    *self.file(other) = copied;
+                    written.clone_file(NAMES[file], NAMES[other]);
+                }
+                Act::Rename { file, other } => {
+                    if self.names[file] != self.names[other] {
+                        self.names[other] = self.names[file];
+                        self.new_file(file);
                     }
-                    Act::Truncate { size } => {
-                        written.truncate("f", size);
-                        file[index(size)..].fill(0);
-                    }
-                    Act::Clone { offset, length, to } => {
-                        written.clone_range(("f", offset), length, ("f", to));
-                        file.copy_within(index(offset)..index(offset + length), index(to));
+                    written.rename(NAMES[file], NAMES[other]);
+                }
+                Act::Exchange { file, other } => {
+                    self.names.swap(file, other);
+                    written.exchange(NAMES[file], NAMES[other]);
+                }
+                Act::Link { file, other } => {
+                    // link(2) refuses a name that is there.
+                    if file != other {
+                        written.unlink(NAMES[other]);
+                        written.link(NAMES[file], NAMES[other]);
+                        self.names[other] = self.names[file];
                     }
                 }
+                Act::Unlink { file } => {
+                    self.new_file(file);
+                    written.unlink(NAMES[file]);
+                }
             }
-            let expected = written.expected("f", at, length);
-            prop_assert_eq!(&expected, &file[index(at)..index(at + length)]);
-            prop_assert_eq!(compare(at, &expected, &expected), None);
         }
+    }
+
+    proptest! {
+        /// For all operations on files: what ought to be there is what files of bytes would hold.
+        #[test]
+        fn it_is_as_files_would_be(acts in prop::collection::vec(act(), 0..30), at in 0..64_u64, length in 0..64_u64) {
+            let mut written = Written::default();
+            let mut model = Model { names: [0, 1, 2], files: vec![vec![0; SIZE * 64]; 3] };
+            for act in &acts {
+                model.act(act, &mut written);
+            }
+            let index = |number: u64| usize::try_from(number).unwrap();
+            for (name, path) in NAMES.iter().enumerate() {
+                let read = &model.file(name)[index(at)..index(at + length)];
+                let expected = written.expected(path, at, length, read);
+                prop_assert_eq!(&expected, read, "{}", path);
+                prop_assert_eq!(compare(at, &expected, read), None);
+            }
+            // Renaming the directory takes all below it along.
+            written.rename("dir", "other");
+            let read = model.file(0)[index(at)..index(at + length)].to_vec();
+            prop_assert_eq!(written.expected("other/a", at, length, &[]), read);
+        }
+    }
+
+    fn source(seed: u64) -> Source {
+        Source { content: Content::Random, seed }
     }
 
     #[test]
@@ -280,9 +429,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_known_may_be_anything_and_the_rest_may_not() {
+        let mut written = Written::default();
+        written.write("f", 0, 12, source(1));
+        written.unknown("f", 4, 4);
+        let whole = source(1).bytes(12);
+        let mut read = whole.clone();
+        read[4..8].fill(9);
+        assert_eq!(written.expected("f", 0, 12, &read), read);
+        read[8] ^= 1;
+        assert_ne!(written.expected("f", 0, 12, &read), read);
+        // The file may end where nothing is known any more, and not before.
+        written.unknown("f", 4, 8);
+        assert_eq!(written.expected("f", 0, 12, &whole[..6]), whole[..6]);
+        assert_eq!(written.expected("f", 0, 12, &whole[..2]), whole[..4]);
+        assert_eq!(
+            written.expected("f", 0, 13, &whole[..6]).len(),
+            13,
+            "a hole is zeroes, which have to be there"
+        );
+    }
+
+    #[test]
     fn only_what_is_durable_has_to_be_there() {
         let mut written = Written::default();
-        let source = |seed| Source { content: Content::Random, seed };
         written.write("f", 0, 8, source(1));
         assert!(!written.is_synced("f"));
         assert_eq!(written.expected_synced("f", 0, 8, &[]), [0; 0]);
@@ -299,20 +469,28 @@ mod tests {
         assert_eq!(written.expected_synced("f", 2, 1, &[7]), first[2..3]);
         written.synced_all();
         assert_eq!(written.expected_synced("f", 4, 8, &[0; 8]), source(2).bytes(8));
-        written.unlink("f");
-        assert!(!written.is_synced("f"));
+        // Written by its other name, it is another file too.
+        written.link("f", "g");
+        written.synced("g");
+        written.write("g", 0, 12, source(3));
+        assert!(!written.is_synced("f") && !written.is_synced("g"));
+        written.synced("f");
+        written.rename("f", "h");
+        assert!(!written.is_synced("f") && !written.is_synced("h"), "whose name is durable is not known");
+        written.synced("h");
+        written.unlink("h");
+        assert!(!written.is_synced("h"));
     }
 
     #[test]
     fn a_snapshot_has_what_the_subvolume_has_and_keeps_it() {
         let mut written = Written::default();
-        let source = Source { content: Content::Random, seed: 7 };
-        written.write("sub/f", 0, 8, source);
-        written.write("subway", 0, 8, source);
+        written.write("sub/f", 0, 8, source(7));
+        written.write("subway", 0, 8, source(7));
         written.snapshot("sub", "snap");
         written.unlink("sub/f");
-        assert_eq!(written.expected("snap/f", 0, 8), source.bytes(8));
-        assert_eq!(written.expected("sub/f", 0, 8), [0; 8]);
+        assert_eq!(written.expected("snap/f", 0, 8, &[]), source(7).bytes(8));
+        assert_eq!(written.expected("sub/f", 0, 8, &[]), [0; 8]);
         assert_eq!(written.files.len(), 2);
     }
 }

@@ -1,8 +1,8 @@
 //! The evidence of one trial, or of a program, line by line.
 
 use brim_trial::event::{
-    Crash, Found, KERNEL_LOG, KernelLogLine, Lateness, Lost, Problem, Program, RequestCount, Said, StepEvent,
-    Stuck, Ticket, TooFew, When,
+    Crash, Found, KERNEL_LOG, KernelLogLine, Lateness, Lost, OtherExtents, Problem, Program, RequestCount,
+    Said, StepEvent, Stuck, Ticket, Timing, TooFew, When,
 };
 use brim_trial::judge::blocks;
 use brim_trial::{Bytes, Counters, Event, Nanos};
@@ -58,7 +58,7 @@ fn label(name: &str, text: impl std::fmt::Display) -> String {
 fn steps(events: &[Event], trial: u32) -> Vec<String> {
     let mut lines = Vec::new();
     for event in events {
-        let Event::Phase { trial: of, phase, completed } = event else { continue };
+        let Event::Phase { trial: of, phase, completed, allowed, timing } = event else { continue };
         if *of != trial {
             continue;
         }
@@ -71,19 +71,37 @@ fn steps(events: &[Event], trial: u32) -> Vec<String> {
                 parts.push(format!("{name} ok ×{count}"));
             }
         }
-        for failed in seen.iter().filter(|step| step.failed()) {
+        for failed in seen.iter().filter(|step| step.failed() || step.short.is_some()) {
             let then = if parts.is_empty() { "" } else { "then " };
             parts.push(format!("{then}{}", failure(failed)));
         }
+        for (index, counts) in allowed.iter().enumerate() {
+            let name = seen.iter().find(|step| step.index == index).map_or("", |step| step.step.as_str());
+            // The first of each kind stands there already.
+            let several = counts.iter().filter(|(_, count)| **count > 1);
+            parts.extend(several.map(|(how, count)| format!("{name} {how} ×{count}")));
+        }
         lines.push(label("steps", if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }));
         lines.extend(seen.iter().flat_map(|step| said(step)));
+        lines.extend(took(timing, &seen));
     }
     lines
 }
 
+/// `pwrite 12 ms in all, 3 ms at most`: of steps that were done more than once.
+fn took(timing: &[Timing], seen: &[&StepEvent]) -> Option<String> {
+    let part = |(index, timing): (usize, &Timing)| {
+        let step = seen.iter().find(|step| step.index == index).filter(|_| timing.count > 1)?;
+        let [sum, max] = [timing.sum, timing.max].map(microseconds);
+        Some(format!("{} ×{} took {sum}, {max} at most", step.step, timing.count))
+    };
+    let parts: Vec<String> = timing.iter().enumerate().filter_map(part).collect();
+    (!parts.is_empty()).then(|| label("time", parts.join(", ")))
+}
+
 fn step(event: &Event) -> Option<&StepEvent> {
     match event {
-        Event::Step(step) => Some(step),
+        Event::Step(step) => Some(&**step),
         _ => None,
     }
 }
@@ -96,6 +114,7 @@ pub fn failure(step: &StepEvent) -> String {
         step.range.map(|range| format!(", {} B at {}", range.length.0, range.offset.0)).unwrap_or_default();
     let result = match (step.errno, step.returned) {
         _ if step.problem.is_some() => problem(step),
+        _ if step.signal.is_some() => step.signal.map(|signal| signal.to_string()).unwrap_or_default(),
         (Some(errno), _) => errno.to_string(),
         (None, Some(returned)) => returned.to_string(),
         (None, None) => "?".to_owned(),
@@ -106,8 +125,10 @@ pub fn failure(step: &StepEvent) -> String {
         Some(space) => format!(", {space} reservation refused"),
         None => String::new(),
     };
-    let by = step.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
-    format!("{}({file}{range}) = {result}{short}{space}{by}, i = {}", step.syscall, step.iteration)
+    let copy = step.copy.map(|copy| format!(" (copy {copy})")).unwrap_or_default();
+    let by = step.by.as_ref().map(|by| format!(" by {by}{copy}")).unwrap_or_default();
+    let allowed = if step.allowed { ", which it may" } else { "" };
+    format!("{}({file}{range}) = {result}{short}{space}{allowed}{by}, i = {}", step.syscall, step.iteration)
 }
 
 /// `65536 B lost from 0 on: zeroes stand there`.
@@ -124,6 +145,10 @@ fn problem(step: &StepEvent) -> String {
         }
         Some(Problem::Unclean(Said { exit, .. })) => format!("exit {exit}"),
         Some(Problem::TooFew(TooFew { wanted, held })) => format!("{held} requests held, {wanted} wanted"),
+        Some(Problem::Differs) => "the ranges differ".to_owned(),
+        Some(Problem::Extents(OtherExtents { what, wanted, found })) => {
+            format!("`{}` of its extents is {found}, {wanted} wanted", what.name())
+        }
     }
 }
 

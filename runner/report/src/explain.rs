@@ -1,12 +1,14 @@
 //! A plan in words.
 
+mod file;
+
 use std::fmt::Write;
 
 use brim_trial::judge::blocks;
 use brim_trial::kernel::Requirement;
-use brim_trial::operation::{Expect, Release, Which};
-use brim_trial::plan::Content as Outcome;
-use brim_trial::{Condition, Content, FilesystemKind, Operation, Phase, Plan, Survival};
+use brim_trial::operation::{Release, Which};
+use brim_trial::plan::{Allow, Content as Outcome, Loop};
+use brim_trial::{Condition, FilesystemKind, Operation, Phase, Plan, Step, Survival};
 
 /// The whole scenario in plain sentences.
 #[must_use]
@@ -105,49 +107,56 @@ fn write_phase(text: &mut String, phase: &Phase) -> std::fmt::Result {
     if phase.workers().len() > 1 {
         writeln!(text, "  Each worker does its own steps in this order, beside the others.")?;
     }
+    for own in &phase.loops {
+        writeln!(text, "  {}", goes_round(own))?;
+    }
     for (number, step) in (1..).zip(&phase.steps) {
         let by = step.by.as_ref().map(|by| format!("{by}: ")).unwrap_or_default();
-        writeln!(text, "  {number}. {by}{}", operation(&step.operation))?;
+        writeln!(text, "  {number}. {by}{}{}", operation(&step.operation), may_fail(step))?;
     }
     Ok(())
+}
+
+/// How a worker goes round by itself.
+fn goes_round(Loop { by, times, until, beside, copies }: &Loop) -> String {
+    let copies = match copies {
+        1 => String::new(),
+        copies => format!(" is there {copies} times, copy = 0 to {}, and each", copies - 1),
+    };
+    let mut ends = Vec::new();
+    match times {
+        1 if beside.is_none() => ends.push("once".to_owned()),
+        times if until.is_none() && beside.is_none() => ends.push(format!("{times} times")),
+        _ => {}
+    }
+    ends.extend(until.map(|errno| format!("until something fails with {errno}")));
+    ends.extend(beside.as_ref().map(|other| format!("as long as {other} is at work")));
+    format!("{by}{copies} goes round {}.", ends.join(", or "))
+}
+
+/// `, which may fail with ENOSPC`.
+fn may_fail(step: &Step) -> String {
+    let names: Vec<String> = step
+        .allow
+        .iter()
+        .map(|allow| match allow {
+            Allow::Any => "anything".to_owned(),
+            Allow::Errno(errno) => errno.to_string(),
+            Allow::Signal(signal) => signal.to_string(),
+        })
+        .collect();
+    if names.is_empty() { String::new() } else { format!(", which may fail with {}", names.join(" or ")) }
 }
 
 /// One operation as a sentence.
 fn operation(operation: &Operation) -> String {
     match operation {
-        Operation::Fallocate { file, offset, length, keep_size } => {
-            let keep = if *keep_size { ", leaving its size as it is (FALLOC_FL_KEEP_SIZE)" } else { "" };
-            format!("fallocate {length} of `{file}` at offset {offset}{keep}")
-        }
-        Operation::Pwrite { file, offset, length, data } => {
-            let data = match data {
-                Content::Random => "random bytes",
-                Content::Zeroes => "zeroes",
-            };
-            format!("pwrite {length} of {data} to `{file}` at offset {offset}")
-        }
-        Operation::Pread { file, offset, length, expect } => {
-            let expect = match expect {
-                Expect::Written => "what was written there",
-                Expect::Synced => "what was durable there",
-                Expect::Zeroes => "zeroes",
-            };
-            format!("pread {length} of `{file}` at offset {offset}, which has to be {expect}")
-        }
-        Operation::Fsync { file } => format!("fsync `{file}`"),
-        Operation::Fdatasync { file } => format!("fdatasync `{file}`"),
-        Operation::SyncFileRange { file, offset, length } => {
-            format!("write {length} of `{file}` at offset {offset} back and wait (sync_file_range)")
-        }
-        Operation::Nocow { file } => format!("have `{file}` written in place (FS_NOCOW_FL)"),
+        Operation::File(operation) => file::operation(operation),
         Operation::Subvolume { path } => format!("make the subvolume `{path}`"),
         Operation::Snapshot { of, to, read_only } => {
             let kind = if *read_only { "read-only snapshot" } else { "snapshot" };
             format!("make a {kind} of `{of}` at `{to}`")
         }
-        Operation::Reflink { from, to, offset, length, to_offset } => format!(
-            "have `{to}` at offset {to_offset} share {length} of `{from}` at offset {offset} (FICLONERANGE)"
-        ),
         Operation::Scrub {} => "scrub the disk".to_owned(),
         Operation::Panic { trial: Some(trial) } => format!("panic the kernel, in trial {trial}"),
         Operation::Panic { trial: None } => "panic the kernel".to_owned(),
@@ -165,8 +174,6 @@ fn operation(operation: &Operation) -> String {
             torn.to_f64() * 100.0
         ),
         Operation::Syncfs {} => "syncfs the mount".to_owned(),
-        Operation::Truncate { file, size } => format!("truncate `{file}` to {size}"),
-        Operation::Unlink { file } => format!("unlink `{file}`"),
         Operation::ResizeDisk { size } => {
             format!("give the disk a size of {size}, under the mounted filesystem")
         }

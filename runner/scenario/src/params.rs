@@ -282,9 +282,14 @@ fn same_dimension(name: &str, default: &Quantity, new: &Quantity, written: &Writ
 }
 
 fn check_name(name: &str, place: &Place) -> Checked<()> {
-    if name == "i" {
-        return Err(Objection::new(place.clone(), "`i` cannot be a parameter", "taken")
-            .help("`${i}` counts the rounds of a phase, from 0; use a longer name"));
+    let counts = match name {
+        "i" => "the rounds of a phase",
+        "copy" => "the copies of a worker",
+        _ => "",
+    };
+    if !counts.is_empty() {
+        return Err(Objection::new(place.clone(), format!("`{name}` cannot be a parameter"), "taken")
+            .help(format!("`${{{name}}}` counts {counts}, from 0; use a longer name")));
     }
     if name.is_empty() || !name.chars().all(token::is_name) {
         return Err(Objection::new(

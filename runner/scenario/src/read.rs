@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use brim_trial::{Bytes, Expression};
+use brim_trial::template::{COPY, ITERATION};
+use brim_trial::{Bytes, Expression, Round, Template};
 use toml::Spanned;
 
 use crate::error::{Checked, Objection};
@@ -18,6 +19,17 @@ use crate::written::{Origin, Place, Written};
 pub(crate) struct Found<T> {
     pub(crate) value: T,
     pub(crate) place: Place,
+}
+
+/// What there is to be counted where a value stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// Nothing: it is the same in every round.
+    Fixed,
+    /// `${i}`: the rounds of a worker.
+    Rounds,
+    /// `${i}`, and `${copy}`: the worker has copies.
+    Copies,
 }
 
 /// Reads quantities and strings with the parameters of one plan.
@@ -48,22 +60,22 @@ impl<'a> Reader<'a> {
     where
         T: AsRef<str>,
     {
-        let Found { value: expression, place } = self.expression(field, want, key, false)?;
-        let value = expression.value(0).map_err(|_| out_of_range(place.clone(), key, None))?;
+        let Found { value: expression, place } = self.expression(field, want, key, Scope::Fixed)?;
+        let value = expression.value(Round::default()).map_err(|_| out_of_range(place.clone(), key, None))?;
         Ok(Found { value, place })
     }
 
-    /// The expression of `key`, which is `want`; in a step it may read `${i}`.
+    /// The expression of `key`, which is `want`.
     pub(crate) fn expression<T: AsRef<str>>(
         &mut self,
         field: &Spanned<T>,
         want: Dimension,
         key: &str,
-        in_step: bool,
+        scope: Scope,
     ) -> Checked<Found<Expression>> {
         let written = Written::scenario(field, self.document);
         let formula = Formula::parse(&written)?;
-        let (dimension, expression) = self.measure(&written, &formula, in_step)?;
+        let (dimension, expression) = self.measure(&written, &formula, scope)?;
         let place = self.blame(&written, &formula.params(), matches!(formula.node, Node::Param(_)));
         if dimension == want {
             return Ok(Found { value: expression, place });
@@ -82,20 +94,32 @@ impl<'a> Reader<'a> {
 
     /// As [`Reader::text`], of whatever is text in the end.
     pub(crate) fn string<T: AsRef<str>>(&mut self, field: &Spanned<T>) -> Checked<Found<String>> {
+        self.filled(field, Scope::Fixed)
+    }
+
+    /// A name that may be another one in each round.
+    pub(crate) fn template(&mut self, field: &Text, scope: Scope) -> Checked<Found<Template>> {
+        let Found { value, place } = self.filled(field, scope)?;
+        Ok(Found { value: Template::from(value), place })
+    }
+
+    /// A string with its parameters filled in, in which `${i}` and `${copy}` stay.
+    fn filled<T: AsRef<str>>(&mut self, field: &Spanned<T>, scope: Scope) -> Checked<Found<String>> {
         let written = Written::scenario(field, self.document);
         let mut value = String::new();
         let mut names = Vec::new();
         let mut at = 0;
         while let Some(begin) = written.text[at..].find("${").map(|found| at + found) {
             let (name, span) = token::param(&written, begin)?;
-            if name == "i" {
-                return Err(no_round(written.at(&span)).help(
-                    "`${i}` may stand in the quantities of a step: `offset`, `length` and `size`; here it would be a name",
-                ));
-            }
             value.push_str(&written.text[at..begin]);
-            value.push_str(&self.lookup(&name, || written.at(&span))?.text);
             at = span.end;
+            let count = [ITERATION, COPY].into_iter().find(|count| *count == format!("${{{name}}}"));
+            if let Some(count) = count {
+                counted(count, scope, written.at(&span))?;
+                value.push_str(count);
+                continue;
+            }
+            value.push_str(&self.lookup(&name, || written.at(&span))?.text);
             names.push(name);
         }
         value.push_str(&written.text[at..]);
@@ -114,13 +138,18 @@ impl<'a> Reader<'a> {
         &mut self,
         written: &Written,
         formula: &Formula,
-        in_step: bool,
+        scope: Scope,
     ) -> Checked<(Dimension, Expression)> {
         match &formula.node {
             Node::Quantity(quantity) => Ok(literal(quantity)),
-            Node::Param(name) if name == "i" && in_step => Ok((Dimension::Count, Expression::Iteration)),
-            Node::Param(name) if name == "i" => Err(no_round(written.at(&formula.span))
-                .help("`${i}` may stand in the quantities of a step: `offset`, `length` and `size`")),
+            Node::Param(name) if name == "i" => {
+                counted(ITERATION, scope, written.at(&formula.span))?;
+                Ok((Dimension::Count, Expression::Iteration))
+            }
+            Node::Param(name) if name == "copy" => {
+                counted(COPY, scope, written.at(&formula.span))?;
+                Ok((Dimension::Count, Expression::Copy))
+            }
             Node::Param(name) => {
                 let value = self.lookup(name, || written.at(&formula.span))?;
                 let parsed = value.quantity.map_or_else(|| Quantity::parse(&value.written), Ok);
@@ -129,8 +158,8 @@ impl<'a> Reader<'a> {
                     .map_err(|objection| objection.also(written.at(&formula.span), "read as a quantity here"))
             }
             Node::Binary(sign, left, right) => {
-                let (left_is, left_value) = self.measure(written, left, in_step)?;
-                let (right_is, right_value) = self.measure(written, right, in_step)?;
+                let (left_is, left_value) = self.measure(written, left, scope)?;
+                let (right_is, right_value) = self.measure(written, right, scope)?;
                 let dimension = combine(*sign, left_is, right_is).ok_or_else(|| {
                     clash(written.at(&right.span), *sign, right_is)
                         .also(written.at(&left.span), left_is.name())
@@ -158,8 +187,12 @@ impl<'a> Reader<'a> {
 }
 
 /// The objection to a value below zero or past 2^64, in a round if it has rounds.
-pub(crate) fn out_of_range(place: Place, key: &str, round: Option<u64>) -> Objection {
-    let when = round.map(|round| format!(" in round {round}")).unwrap_or_default();
+pub(crate) fn out_of_range(place: Place, key: &str, round: Option<Round>) -> Objection {
+    let when = match round {
+        None => String::new(),
+        Some(Round { iteration, copy: 0 }) => format!(" in round {iteration}"),
+        Some(Round { iteration, copy }) => format!(" in round {iteration} of copy {copy}"),
+    };
     Objection::new(place, format!("`{key}` is below zero or past 2^64{when}"), "out of range")
         .help("quantities are whole numbers from 0 to 2^64 − 1; `${i}` counts from 0")
 }
@@ -195,6 +228,21 @@ fn clash(place: Place, sign: Sign, right: Dimension) -> Objection {
     Objection::new(place, message, right.name()).help(help)
 }
 
-fn no_round(place: Place) -> Objection {
-    Objection::new(place, "`${i}` outside a step's quantity", "there is no round to count here")
+/// Whether `count`, which is `${i}` or `${copy}`, may stand where there is `scope` to be counted.
+fn counted(count: &str, scope: Scope, place: Place) -> Checked<()> {
+    let possible = "they may stand in the names and quantities of a step: `file`, `offset`, `length`, `size`";
+    match scope {
+        Scope::Copies => Ok(()),
+        Scope::Rounds if count == ITERATION => Ok(()),
+        Scope::Rounds => Err(Objection::new(
+            place,
+            "`${copy}` in a step whose worker has no copies",
+            "nothing to count here",
+        )
+        .help("give the worker copies: a `[[phase.worker]]` with its `name` and `copies = 4`")),
+        Scope::Fixed => {
+            Err(Objection::new(place, format!("`{count}` outside a step"), "nothing to count here")
+                .help(format!("`${{i}}` counts rounds and `${{copy}}` copies of a worker; {possible}")))
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The keys of a scenario file, as they are written. What the values mean is checked elsewhere.
 
 pub(crate) mod fault;
+pub(crate) mod file;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -90,6 +91,20 @@ pub(crate) struct Phase {
     pub(crate) until: Option<Text>,
     pub(crate) times: Option<Spanned<Scalar>>,
     pub(crate) step: Spanned<Vec<Spanned<Table<Step>>>>,
+    #[serde(default, rename = "worker")]
+    pub(crate) workers: Vec<Table<Worker>>,
+}
+
+/// How a worker goes round by itself.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Worker {
+    pub(crate) name: Text,
+    pub(crate) until: Option<Text>,
+    pub(crate) times: Option<Spanned<Scalar>>,
+    #[serde(rename = "while")]
+    pub(crate) beside: Option<Text>,
+    pub(crate) copies: Option<Spanned<Scalar>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -104,6 +119,8 @@ pub(crate) struct Step {
     pub(crate) close: Option<Text>,
     pub(crate) arm: Option<Text>,
     pub(crate) name: Option<Text>,
+    #[serde(default)]
+    pub(crate) allow: fault::Words,
 }
 
 #[derive(Debug, Deserialize)]
@@ -146,43 +163,43 @@ pub(crate) struct Panic {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Verb {
-    Fallocate(Table<Fallocate>),
-    Pwrite(Table<Pwrite>),
-    Pread(Table<Pread>),
-    Fsync(Table<OneFile>),
-    Fdatasync(Table<OneFile>),
-    SyncFileRange(Table<Range>),
+    Fallocate(Table<file::Fallocate>),
+    Pwrite(Table<file::Pwrite>),
+    Pread(Table<file::Pread>),
+    MmapWrite(Table<file::MmapWrite>),
+    MmapRead(Table<file::MmapRead>),
+    Msync(Table<file::Range>),
+    Fsync(Table<file::OneFile>),
+    Fdatasync(Table<file::OneFile>),
+    SyncFileRange(Table<file::Range>),
     Syncfs(Table<Nothing>),
-    Truncate(Table<Truncate>),
-    Unlink(Table<OneFile>),
+    Truncate(Table<file::Truncate>),
+    Open(Table<file::Open>),
+    Close(Table<file::OneFile>),
+    Tmpfile(Table<file::OneFile>),
+    Creat(Table<file::OneFile>),
+    Mkdir(Table<file::OnePath>),
+    Rmdir(Table<file::OnePath>),
+    Unlink(Table<file::Unlink>),
+    Rename(Table<file::Rename>),
+    Link(Table<file::Link>),
+    Symlink(Table<file::Symlink>),
+    Setxattr(Table<file::Setxattr>),
+    Removexattr(Table<file::Removexattr>),
+    Chmod(Table<file::Chmod>),
+    Nocow(Table<file::OneFile>),
+    Reflink(Table<file::Reflink>),
+    Dedupe(Table<file::Dedupe>),
+    Extents(Table<file::Extents>),
     ResizeDisk(Table<Size>),
-    Nocow(Table<OneFile>),
     Subvolume(Table<Subvolume>),
     Snapshot(Table<Snapshot>),
-    Reflink(Table<Reflink>),
     Scrub(Table<Nothing>),
     DropCaches(Table<Nothing>),
     Panic(Table<Panic>),
     Remount(Table<Nothing>),
     Check(Table<Nothing>),
     PowerCut(Table<PowerCut>),
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Pread {
-    pub(crate) file: Text,
-    pub(crate) offset: Spanned<Formula>,
-    pub(crate) length: Spanned<Formula>,
-    pub(crate) expect: Option<Text>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Range {
-    pub(crate) file: Text,
-    pub(crate) offset: Spanned<Formula>,
-    pub(crate) length: Spanned<Formula>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -202,41 +219,6 @@ pub(crate) struct Snapshot {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Reflink {
-    pub(crate) from: Text,
-    pub(crate) to: Text,
-    pub(crate) offset: Spanned<Formula>,
-    pub(crate) length: Spanned<Formula>,
-    pub(crate) to_offset: Option<Spanned<Formula>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Fallocate {
-    pub(crate) file: Text,
-    pub(crate) offset: Spanned<Formula>,
-    pub(crate) length: Spanned<Formula>,
-    #[serde(default)]
-    pub(crate) keep_size: bool,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Pwrite {
-    pub(crate) file: Text,
-    pub(crate) offset: Spanned<Formula>,
-    pub(crate) length: Spanned<Formula>,
-    pub(crate) data: Option<Text>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct OneFile {
-    pub(crate) file: Text,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct Nothing {}
 
 #[derive(Debug, Deserialize)]
@@ -244,13 +226,6 @@ pub(crate) struct Nothing {}
 pub(crate) struct PowerCut {
     pub(crate) kept: Option<Spanned<fault::Number>>,
     pub(crate) torn: Option<Spanned<fault::Number>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Truncate {
-    pub(crate) file: Text,
-    pub(crate) size: Spanned<Formula>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -304,21 +279,15 @@ shapes! {
     Fill => "a table such as `{ data_free = \"66 blocks\" }`",
     Override => "a table such as `{ filesystem = \"xfs\", params = { … } }`",
     Phase => "a table with `name` and `step`",
+    Worker => "a table such as `{ name = \"writer\", times = 100 }`",
     Step => "a table such as `{ do.fsync = { file = \"blob\" } }`",
     Panic => "a table such as `{ trial = 5 }`, or `{}`",
     Release => "the name of a `[[fault]]`, or a table such as `{ gate = \"GATE\", first = 2 }`",
     Await => "a table such as `{ held = \"GATE\" }`",
-    Fallocate => "a table with `file`, `offset` and `length`",
-    Pwrite => "a table with `file`, `offset` and `length`",
-    Pread => "a table with `file`, `offset` and `length`",
-    Range => "a table with `file`, `offset` and `length`",
     Subvolume => "a table such as `{ path = \"subvol\" }`",
     Snapshot => "a table such as `{ of = \"subvol\", to = \"snap\" }`",
-    Reflink => "a table with `from`, `to`, `offset` and `length`",
-    OneFile => "a table such as `{ file = \"blob\" }`",
     Nothing => "an empty table: `{}`",
     PowerCut => "a table such as `{}`, or `{ kept = \"50 %\", torn = \"10 %\" }`",
-    Truncate => "a table with `file` and `size`",
     Size => "a table such as `{ size = \"64 MiB\" }`",
     Reproduced => "a table with `step`, and `errno` or `space`",
     Known => "a table with `verdict`",
@@ -355,7 +324,7 @@ impl<'de, T: Shape + Deserialize<'de>> Deserialize<'de> for Table<T> {
 pub(crate) struct Formula(String);
 
 /// A string or a whole number, as text.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Scalar(String);
 
 /// One value of a parameter, or several.
@@ -445,6 +414,32 @@ impl<'de> Deserialize<'de> for Scalar {
             }
         }
         deserializer.deserialize_any(Single)
+    }
+}
+
+impl<'de> Deserialize<'de> for file::Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NumberOrBounds;
+        impl<'de> Visitor<'de> for NumberOrBounds {
+            type Value = file::Number;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(file::Bounds::SHAPE)
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<file::Number, E> {
+                Ok(file::Number::Equals(Scalar(text.to_owned())))
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<file::Number, E> {
+                Ok(file::Number::Equals(Scalar(number.to_string())))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<file::Number, A::Error> {
+                file::Bounds::deserialize(MapAccessDeserializer::new(map)).map(file::Number::Bounds)
+            }
+        }
+        deserializer.deserialize_any(NumberOrBounds)
     }
 }
 

@@ -1,34 +1,37 @@
 //! Phases and steps.
 
 mod disk;
+mod file;
+mod rounds;
 
 use brim_device::{Ratio, Survival};
-use brim_trial::event::SpaceKind;
-use brim_trial::operation::Expect;
-use brim_trial::plan::{self, Condition, Device, Phase, Step};
-use brim_trial::{Content, Errno, Expression, Operation};
+use brim_trial::event::{Signal, SpaceKind};
+use brim_trial::plan::{self, Allow, Condition, Device, Phase, Step};
+use brim_trial::{Errno, Expression, Operation};
 use toml::Spanned;
 
 use crate::check;
 use crate::error::{Checked, Objection};
 use crate::fault;
 use crate::quantity::Dimension;
-use crate::read::{self, Found, Reader};
+use crate::read::{self, Found, Reader, Scope};
 use crate::schema;
 use crate::suggest;
 use crate::written::Place;
-
-/// How often a phase goes round at most that waits for an error and does not say.
-const TIMES_UNTIL: u64 = 1_000_000;
+use rounds::{Rounds, rounds};
 
 /// The disk's own unit.
 const SECTOR: u64 = 512;
 
-/// What the steps of a phase are read with.
+/// What a step is read with.
 #[derive(Clone, Copy)]
 struct Setting<'a> {
     /// The last round that is sure to be reached, from 0, as far as anybody can tell without running it.
     last_round: u64,
+    /// The last copy of its worker, from 0.
+    last_copy: u64,
+    /// What its names and quantities may count.
+    scope: Scope,
     /// The disk.
     device: &'a Device,
     /// Other workers are at work at the same time.
@@ -38,39 +41,19 @@ struct Setting<'a> {
 /// One phase of a scenario with this disk.
 pub(crate) fn phase(phase: &schema::Phase, device: &Device, reader: &mut Reader<'_>) -> Checked<Phase> {
     let name = reader.text(&phase.name)?.value;
-    let until = phase.until.as_ref().map(|name| errno(name, "until", reader)).transpose()?;
-    let beside = workers(phase)? > 1;
-    let times = match &phase.times {
-        None if until.is_some() && !beside => TIMES_UNTIL,
-        None => 1,
-        Some(times) => at_least_one(times, "times", reader)?,
-    };
-    if let Some(times) = phase.times.as_ref().filter(|_| beside && times > 1) {
-        return Err(Objection::new(
-            Place::scenario(times.span()),
-            "a phase of several workers goes round once",
-            "more than one round",
-        )
-        .help("take `times` out, or give all steps to one worker: where one goes round, nothing says where the others are"));
-    }
-    let setting = Setting { device, beside, last_round: if until.is_some() { 0 } else { times - 1 } };
+    let going = Rounds::of(phase, reader)?;
     if phase.step.get_ref().is_empty() {
         let place = Place::scenario(phase.step.span());
         return Err(Objection::new(place, "a phase without steps", "empty")
             .help("a step is a table such as `{ do.fsync = { file = \"blob\" } }`"));
     }
-    let steps =
-        phase.step.get_ref().iter().map(|entry| step(entry, setting, reader)).collect::<Checked<_>>()?;
-    Ok(Phase { name, until, times, steps })
-}
-
-/// How many workers a phase has.
-fn workers(phase: &schema::Phase) -> Checked<usize> {
-    let mut workers = std::collections::BTreeSet::new();
-    for step in phase.step.get_ref() {
-        workers.insert(step.get_ref().by.as_ref().map(|by| check::fixed(by, "by")).transpose()?);
-    }
-    Ok(workers.len())
+    let step = |entry: &Spanned<schema::Table<schema::Step>>| {
+        let by = entry.get_ref().by.as_ref().map(|by| by.get_ref().as_str());
+        step(entry, going.setting(by, device), reader)
+    };
+    let steps = phase.step.get_ref().iter().map(step).collect::<Checked<_>>()?;
+    let Rounds { until, times, loops, .. } = going;
+    Ok(Phase { name, until, times, steps, loops })
 }
 
 /// One `[[reproduced]]`, which names one of the steps of `phases`.
@@ -177,7 +160,17 @@ fn step(
     possible(&operation, Place::scenario(place), setting)?;
     let name = step.name.as_ref().map(|name| check::fixed(name, "name")).transpose()?;
     let by = step.by.as_ref().map(|by| check::fixed(by, "by")).transpose()?;
-    Ok(Step { name: name.unwrap_or_else(|| operation.verb().to_owned()), operation, by })
+    let allow = step.allow.0.iter().map(|word| allow(word, reader)).collect::<Checked<_>>()?;
+    Ok(Step { name: name.unwrap_or_else(|| operation.verb().to_owned()), operation, by, allow })
+}
+
+/// A way to fail after which the worker goes on.
+fn allow(word: &schema::Text, reader: &mut Reader<'_>) -> Checked<Allow> {
+    match word.get_ref().as_str() {
+        "any" => Ok(Allow::Any),
+        "SIGBUS" => Ok(Allow::Signal(Signal::Bus)),
+        _ => errno(word, "allow", reader).map(Allow::Errno),
+    }
 }
 
 /// Whether a step may do this where it stands.
@@ -197,51 +190,14 @@ fn possible(operation: &Operation, place: Place, setting: Setting<'_>) -> Checke
 
 fn operation(verb: &schema::Verb, setting: Setting<'_>, reader: &mut Reader<'_>) -> Checked<Operation> {
     use schema::Verb;
-    let size = |field: &Spanned<schema::Formula>, key: &str, reader: &mut Reader<'_>| {
-        size(field, key, setting, reader).map(|found| found.value)
-    };
+    if let Some(operation) = file::operation(verb, setting, reader)? {
+        return Ok(Operation::File(operation));
+    }
     Ok(match verb {
-        Verb::Fallocate(given) => Operation::Fallocate {
-            file: file(&given.file, reader)?,
-            offset: size(&given.offset, "offset", reader)?,
-            length: size(&given.length, "length", reader)?,
-            keep_size: given.keep_size,
-        },
-        Verb::Pwrite(given) => Operation::Pwrite {
-            file: file(&given.file, reader)?,
-            offset: size(&given.offset, "offset", reader)?,
-            length: size(&given.length, "length", reader)?,
-            data: content(given.data.as_ref(), reader)?,
-        },
-        Verb::Pread(given) => Operation::Pread {
-            file: file(&given.file, reader)?,
-            offset: size(&given.offset, "offset", reader)?,
-            length: size(&given.length, "length", reader)?,
-            expect: expect(given.expect.as_ref(), reader)?,
-        },
-        Verb::SyncFileRange(given) => Operation::SyncFileRange {
-            file: file(&given.file, reader)?,
-            offset: size(&given.offset, "offset", reader)?,
-            length: size(&given.length, "length", reader)?,
-        },
-        Verb::Reflink(given) => {
-            let offset = size(&given.offset, "offset", reader)?;
-            let to_offset = given.to_offset.as_ref().map(|given| size(given, "to_offset", reader));
-            Operation::Reflink {
-                from: file(&given.from, reader)?,
-                to: file(&given.to, reader)?,
-                length: size(&given.length, "length", reader)?,
-                to_offset: to_offset.unwrap_or_else(|| Ok(offset.clone()))?,
-                offset,
-            }
-        }
-        Verb::Fsync(given) => Operation::Fsync { file: file(&given.file, reader)? },
-        Verb::Fdatasync(given) => Operation::Fdatasync { file: file(&given.file, reader)? },
-        Verb::Nocow(given) => Operation::Nocow { file: file(&given.file, reader)? },
-        Verb::Subvolume(given) => Operation::Subvolume { path: file(&given.path, reader)? },
+        Verb::Subvolume(given) => Operation::Subvolume { path: file::path(&given.path, setting, reader)? },
         Verb::Snapshot(given) => Operation::Snapshot {
-            of: file(&given.of, reader)?,
-            to: file(&given.to, reader)?,
+            of: file::path(&given.of, setting, reader)?,
+            to: file::path(&given.to, setting, reader)?,
             read_only: given.read_only,
         },
         Verb::Scrub(_) => Operation::Scrub {},
@@ -254,11 +210,8 @@ fn operation(verb: &schema::Verb, setting: Setting<'_>, reader: &mut Reader<'_>)
         Verb::Check(_) => Operation::Check {},
         Verb::PowerCut(given) => Operation::PowerCut { survival: survival(given, reader)? },
         Verb::Syncfs(_) => Operation::Syncfs {},
-        Verb::Truncate(given) => {
-            Operation::Truncate { file: file(&given.file, reader)?, size: size(&given.size, "size", reader)? }
-        }
-        Verb::Unlink(given) => Operation::Unlink { file: file(&given.file, reader)? },
         Verb::ResizeDisk(given) => Operation::ResizeDisk { size: disk_size(&given.size, setting, reader)? },
+        on_a_file => unreachable!("{on_a_file:?} works on a file"),
     })
 }
 
@@ -269,9 +222,8 @@ fn size(
     setting: Setting<'_>,
     reader: &mut Reader<'_>,
 ) -> Checked<Found<Expression>> {
-    let found = reader.expression(field, Dimension::Size, key, true)?;
-    // Most expressions go one way only, so the ends tell.
-    for round in [0, setting.last_round] {
+    let found = reader.expression(field, Dimension::Size, key, setting.scope)?;
+    for round in rounds(setting) {
         if found.value.value(round).is_err() {
             return Err(read::out_of_range(found.place, key, Some(round)));
         }
@@ -285,8 +237,7 @@ fn disk_size(
     reader: &mut Reader<'_>,
 ) -> Checked<Expression> {
     let found = size(field, "size", setting, reader)?;
-    // Three rounds tell a straight line or a parabola that stays on sectors from one that does not.
-    for round in 0..=setting.last_round.min(2) {
+    for round in rounds(setting) {
         let value = found
             .value
             .value(round)
@@ -294,32 +245,6 @@ fn disk_size(
         check_disk_size(value, found.place.clone(), "size")?;
     }
     Ok(found.value)
-}
-
-fn file(field: &schema::Text, reader: &mut Reader<'_>) -> Checked<String> {
-    let Found { value, place } = reader.text(field)?;
-    let wrong = if value.is_empty() {
-        "is empty"
-    } else if value.starts_with('/') {
-        "is absolute"
-    } else if value.split('/').any(|part| part == "..") {
-        "leaves the mount by `..`"
-    } else if value.split('/').any(|part| part.is_empty() || part == ".") || value.contains('\0') {
-        "is not a plain path"
-    } else {
-        return Ok(value);
-    };
-    Err(Objection::new(
-        place,
-        format!("the file `{}` {wrong}", value.escape_debug()),
-        "not a file below the mount",
-    )
-    .help("write a path relative to the mount: `blob`, `dir/blob`"))
-}
-
-fn content(field: Option<&schema::Text>, reader: &mut Reader<'_>) -> Checked<Content> {
-    let options = [("random", Content::Random), ("zeroes", Content::Zeroes)];
-    field.map_or(Ok(Content::Random), |field| option(field, "data", &options, reader))
 }
 
 /// What of the disk's cache is left.
@@ -336,15 +261,6 @@ fn survival(given: &schema::PowerCut, reader: &mut Reader<'_>) -> Checked<Surviv
         }
         _ => Ok(survival),
     }
-}
-
-fn expect(field: Option<&schema::Text>, reader: &mut Reader<'_>) -> Checked<Expect> {
-    let options = [
-        ("same as written", Expect::Written),
-        ("same as fsynced", Expect::Synced),
-        ("zeroes", Expect::Zeroes),
-    ];
-    field.map_or(Ok(Expect::Written), |field| option(field, "expect", &options, reader))
 }
 
 fn option<T: Copy>(

@@ -7,9 +7,12 @@ use std::path::{Path, PathBuf};
 
 use brim_device::fault::ErrorName;
 use brim_scenario::{Scenario, Settings};
-use brim_trial::operation::{Release, Which};
-use brim_trial::plan::Content;
-use brim_trial::{Bytes, Expression, FilesystemKind, Nanos, Operation, Plan, Verdict};
+use brim_trial::event::Signal;
+use brim_trial::operation::{Bound, ExtentCount, FallocateMode, How, Release, Shared, Short, Which};
+use brim_trial::plan::{Allow, Content, Loop};
+use brim_trial::{
+    Bytes, Errno, Expression, FileOperation, FilesystemKind, Nanos, Operation, Plan, Round, Verdict,
+};
 use proptest::prelude::*;
 
 const REPRODUCER: &str = "btrfs/fallocate-then-pwrite";
@@ -63,8 +66,9 @@ fn the_scenario_of_the_mail_is_read() {
     assert_eq!(plan.phases[0].times, 1_000_000);
     let record = || Box::new(Expression::Size(Bytes(132_096)));
     let offset = Expression::Multiply(Box::new(Expression::Iteration), record());
-    let fallocate = Operation::Fallocate { file: "blob".into(), offset, length: *record(), keep_size: true };
-    assert_eq!(plan.phases[0].steps[0].operation, fallocate);
+    let (file, mode) = ("blob".into(), FallocateMode::Allocate);
+    let fallocate = FileOperation::Fallocate { file, offset, length: *record(), mode, keep_size: true };
+    assert_eq!(plan.phases[0].steps[0].operation, fallocate.into());
     let names: Vec<&str> = plan.phases[0].steps.iter().map(|step| step.name.as_str()).collect();
     assert_eq!(names, ["fallocate", "pwrite", "fsync"]);
 }
@@ -283,8 +287,8 @@ fn every_key_arrives_in_the_plan() {
     assert_eq!(serde_json::to_string(&made.device.faults[0].when).unwrap(), r#"{"op":["flush"],"nth":2}"#);
     assert_eq!(made.phases[0].name, "the first of 2");
     assert_eq!((made.phases[0].times, made.phases[0].until), (4, None));
-    assert_eq!(made.phases[0].steps[0].operation.file(), Some("other/blob"));
-    assert_eq!(made.phases[0].steps[4].operation.file(), Some("other/random"));
+    assert_eq!(made.phases[0].steps[0].operation.file(), Some(&"other/blob".into()));
+    assert_eq!(made.phases[0].steps[4].operation.file(), Some(&"other/random".into()));
     assert_eq!((made.phases[1].times, made.phases[1].workers()), (1, vec![Some("one"), Some("two"), None]));
     let (gate, name) = ("commit".to_owned(), &made.phases[1].steps[1].name);
     assert_eq!(made.phases[1].steps[0].operation, Operation::Await { gate: gate.clone(), count: 2 });
@@ -304,9 +308,9 @@ fn every_key_arrives_in_the_plan() {
     let expected = "subvolume nocow sync_file_range fdatasync snapshot reflink scrub drop_caches remount power_cut check pread";
     assert_eq!(verbs.join(" "), expected);
     let block = |count: u64| Expression::Size(Bytes(count * 4096));
-    let (from, to, offset, length) = ("blob".to_owned(), "other".to_owned(), block(1), block(2));
-    let reflink = Operation::Reflink { from, to, to_offset: offset.clone(), offset, length };
-    assert_eq!(made.phases[2].steps[5].operation, reflink);
+    let range = Some(Shared { offset: block(1), length: block(2), to_offset: block(1) });
+    let reflink = FileOperation::Reflink { from: "blob".into(), to: "other".into(), range };
+    assert_eq!(made.phases[2].steps[5].operation, reflink.into());
     assert_eq!(made.reproduced[0].content, Some(Content::Lost));
     assert_eq!(made.reproduced[1].step, "first");
     assert_eq!(made.known.len(), 1);
@@ -321,6 +325,88 @@ fn every_key_arrives_in_the_plan() {
 fn a_value_that_goes_wrong_in_a_later_round_is_told() {
     let error = parse(EVERYTHING).plans(&settings(None, &[("rounds", "4")])).unwrap_err();
     assert_eq!(error.to_string(), "`size` is below zero or past 2^64 in round 7");
+}
+
+const FILES: &str = r#"
+schema = 1
+name = "test/files"
+claim = "every verb on files is read"
+source = "this test"
+
+[params]
+dir = "d"
+copies = 3
+
+[device]
+size = "128 MiB"
+
+[filesystem]
+kind = "btrfs"
+
+[[phase]]
+name = "files"
+until = "ENOSPC"
+step = [
+  { by = "one", do.mkdir = { path = "${dir}${i}" } },
+  { by = "one", do.creat = { file = "${dir}${i}/f${copy}-${i}" }, allow = ["ENOSPC", "SIGBUS"] },
+  { by = "one", do.pwrite = { file = "f${copy}", offset = "${copy} * 1 MiB + ${i} * 4 KiB", length = "4 KiB", how = ["direct", "dsync"], short = "stop", data = { text = "${dir}!" } }, allow = "any" },
+  { by = "two", do.fallocate = { file = "f", offset = "0 B", length = "4 KiB", mode = "zero_range", keep_size = true } },
+  { by = "two", do.rename = { from = "f", to = "g", how = "exchange" } },
+  { by = "two", do.symlink = { path = "l", length = "3000 B" } },
+  { by = "two", do.chmod = { file = "f", mode = "0600" } },
+  { by = "two", do.extents = { file = "f", expect = { count = "${copies}", shared = { at_least = 1, at_most = 2 } } } },
+  { by = "two", do.open = { file = "f", flags = "O_TRUNC" } },
+  { by = "two", do.unlink = { file = "f", keep_open = true } },
+]
+[[phase.worker]]
+name = "one"
+times = 5
+copies = "${copies}"
+[[phase.worker]]
+name = "two"
+while = "one"
+
+[[reproduced]]
+step = "pwrite"
+"#;
+
+#[test]
+fn verbs_on_files_and_loops_are_read() {
+    let made = plan(&parse(FILES), None, &[]);
+    let phase = &made.phases[0];
+    let steps: Vec<&FileOperation> = phase
+        .steps
+        .iter()
+        .map(|step| match &step.operation {
+            Operation::File(operation) => operation,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(*steps[1], FileOperation::Creat { file: "d${i}/f${copy}-${i}".into() });
+    let round = Round { iteration: 4, copy: 2 };
+    assert_eq!(steps[1].file().at(round), "d4/f2-4");
+    let FileOperation::Pwrite { offset, data, how, short, .. } = steps[2] else { panic!("{:?}", steps[2]) };
+    assert_eq!(offset.value(round), Ok((2 << 20) + 4 * 4096));
+    assert_eq!((data, *short), (&brim_trial::Content::Text("d!".to_owned()), Short::Stop));
+    assert_eq!(*how, How { direct: true, dsync: true, nowait: false });
+    let FileOperation::Extents { expect, .. } = steps[7] else { panic!("{:?}", steps[7]) };
+    let shared = |bound| (ExtentCount::Shared, bound);
+    let bounds = [shared(Bound::AtLeast(1)), shared(Bound::AtMost(2))];
+    assert_eq!(expect[..], [[(ExtentCount::Count, Bound::Equals(3))].as_slice(), &bounds].concat());
+    let errno = Errno::ENOSPC;
+    assert_eq!(phase.steps[1].allow, [Allow::Errno(errno), Allow::Signal(Signal::Bus)]);
+    assert!(phase.steps[2].allows(Some(Errno::EIO), None) && !phase.steps[1].allows(Some(Errno::EIO), None));
+    assert!(!phase.steps[2].allows(None, None), "what no system call told is not allowed");
+    let until = Some(errno);
+    let own = |by: &str, times, beside: Option<&str>, copies| Loop {
+        by: by.to_owned(),
+        times,
+        until,
+        beside: beside.map(ToOwned::to_owned),
+        copies,
+    };
+    assert_eq!(phase.loops, [own("one", 5, None, 3), own("two", u64::MAX, Some("one"), 1)]);
+    assert_eq!(serde_json::from_slice::<Plan>(&serde_json::to_vec(&made).unwrap()).unwrap(), made);
 }
 
 proptest! {

@@ -10,7 +10,7 @@ use crate::counters::Counters;
 use crate::errno::Errno;
 use crate::filesystem::FilesystemKind;
 use crate::judge::Verdict;
-use crate::operation::Range;
+use crate::operation::{Bound, ExtentCount, Range};
 
 /// One line of the journal (`events.jsonl`, and `--json` on stdout).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,8 +50,9 @@ pub enum Event {
         /// The reading.
         counters: Counters,
     },
-    /// A step ended: the first time it did so without an error in its phase, and each time it failed.
-    Step(StepEvent),
+    /// A step ended: the first time that a worker did it without an error in its phase, and each time it failed. Of what it
+    /// may fail with, and of short writes, the first of each kind stands for all.
+    Step(Box<StepEvent>),
     /// A phase ended.
     Phase {
         /// Which trial.
@@ -60,6 +61,12 @@ pub enum Event {
         phase: usize,
         /// How often each step ended without an error.
         completed: Vec<u64>,
+        /// How often each step failed as it may, by error or signal.
+        #[serde(default, skip_serializing_if = "all_empty")]
+        allowed: Vec<BTreeMap<String, u64>>,
+        /// How long each step took, failed or not.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        timing: Vec<Timing>,
     },
     /// A step did not end within its limit.
     Stuck(Stuck),
@@ -126,6 +133,38 @@ pub enum Event {
 pub const TICKETS: &str = "tickets";
 /// The evidence of [`Event::Missing`] that is the kernel's own words.
 pub const KERNEL_LOG: &str = "kernel-log";
+
+fn all_empty(allowed: &[BTreeMap<String, u64>]) -> bool {
+    allowed.iter().all(BTreeMap::is_empty)
+}
+
+/// How long a step of a phase took, all times together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timing {
+    /// How often it ended.
+    pub count: u64,
+    /// How long it took in all.
+    pub sum: Nanos,
+    /// How long at most.
+    pub max: Nanos,
+}
+
+impl Timing {
+    /// One time more.
+    pub fn add(&mut self, nanos: Nanos) {
+        *self = self.with(Self { count: 1, sum: nanos, max: nanos });
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self {
+            count: self.count.saturating_add(other.count),
+            sum: Nanos(self.sum.0.saturating_add(other.sum.0)),
+            max: self.max.max(other.max),
+        }
+    }
+}
 
 /// How much later than asked requests were answered, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -212,7 +251,8 @@ pub struct StepEvent {
     pub returned: Option<u64>,
     /// How it failed, where it failed.
     pub errno: Option<Errno>,
-    /// Bytes that earlier calls of this step had written before it failed or ended.
+    /// Bytes that earlier calls of this step had written before it failed; of a write that stops when it is short, and of one to
+    /// a mapping that a signal ended, what it wrote.
     pub short: Option<Bytes>,
     /// The reservation that failed last inside the failed system call.
     pub space: Option<SpaceKind>,
@@ -229,13 +269,75 @@ pub struct StepEvent {
     pub problem: Option<Problem>,
     /// The bytes of the disk that a fault was armed for, where it has a region.
     pub region: Option<Vec<ByteRange>>,
+    /// Which copy of the worker did it, from 0, where it has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy: Option<u64>,
+    /// The signal that ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<Signal>,
+    /// It may fail like this, and its worker goes on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allowed: bool,
+    /// The extents of the file, where they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extents: Option<Extents>,
 }
 
 impl StepEvent {
     /// Whether the step failed, in whatever way.
     #[must_use]
     pub fn failed(&self) -> bool {
-        self.errno.is_some() || self.problem.is_some()
+        self.errno.is_some() || self.problem.is_some() || self.signal.is_some()
+    }
+}
+
+/// A signal that the kernel answers a store or a load with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Signal {
+    /// The page cannot be had.
+    #[serde(rename = "SIGBUS")]
+    Bus,
+}
+
+impl std::fmt::Display for Signal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Bus => f.write_str("SIGBUS"),
+        }
+    }
+}
+
+/// The extents of a file, by FIEMAP: all of them, and how many have which flag.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extents {
+    /// All.
+    pub count: u64,
+    /// Other files have them as well.
+    pub shared: u64,
+    /// Allocated, and not written.
+    pub unwritten: u64,
+    /// They have no place yet.
+    pub delalloc: u64,
+    /// They are in the metadata.
+    pub inline: u64,
+    /// Compressed, or otherwise not as they are read.
+    pub encoded: u64,
+    /// The sum of their lengths, in bytes.
+    pub bytes: Bytes,
+}
+
+impl Extents {
+    /// One of the counts.
+    #[must_use]
+    pub fn of(&self, what: ExtentCount) -> u64 {
+        match what {
+            ExtentCount::Count => self.count,
+            ExtentCount::Shared => self.shared,
+            ExtentCount::Unwritten => self.unwritten,
+            ExtentCount::Delalloc => self.delalloc,
+            ExtentCount::Inline => self.inline,
+            ExtentCount::Encoded => self.encoded,
+        }
     }
 }
 
@@ -249,6 +351,21 @@ pub enum Problem {
     Unclean(Said),
     /// A gate did not hold as many requests as were to be let go, and none was.
     TooFew(TooFew),
+    /// Two ranges that were to share extents do not hold the same.
+    Differs,
+    /// A file has not the extents it ought to.
+    Extents(OtherExtents),
+}
+
+/// A count of extents that is not as it ought to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherExtents {
+    /// What was counted.
+    pub what: ExtentCount,
+    /// What it ought to be.
+    pub wanted: Bound,
+    /// What it is.
+    pub found: u64,
 }
 
 /// Content that is not as it ought to be.

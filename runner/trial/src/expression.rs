@@ -1,11 +1,20 @@
-//! Sizes that may depend on how often a phase has gone round: `${i} * 132096 B`.
+//! Sizes that may depend on how often a worker has gone round, and on which of its copies it is: `${i} * 132096 B`.
 
 use std::fmt;
 
 use brim_device::{BLOCK, Bytes};
 use serde::{Deserialize, Serialize};
 
-/// A size or a count, worked out anew at each iteration of its phase.
+/// One time round the steps of a worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Round {
+    /// Which time, from 0: `${i}`.
+    pub iteration: u64,
+    /// Which of the worker's copies, from 0: `${copy}`.
+    pub copy: u64,
+}
+
+/// A size or a count, worked out anew in each round.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Expression {
@@ -15,6 +24,8 @@ pub enum Expression {
     Count(u64),
     /// The iteration, from 0: `${i}`.
     Iteration,
+    /// Which of the worker's copies, from 0: `${copy}`.
+    Copy,
     /// Both sides have the same dimension.
     Add(Box<Expression>, Box<Expression>),
     /// Both sides have the same dimension.
@@ -45,12 +56,12 @@ pub enum DimensionError {
 
 /// The value does not fit, or is below zero.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{expression}` at iteration {iteration} is below zero or past 2^64")]
+#[error("`{expression}` in round {} of copy {} is below zero or past 2^64", round.iteration, round.copy)]
 pub struct OutOfRange {
     /// The expression, as text.
     pub expression: String,
-    /// The iteration, from 0.
-    pub iteration: u64,
+    /// When.
+    pub round: Round,
 }
 
 impl Expression {
@@ -61,7 +72,7 @@ impl Expression {
     pub fn dimension(&self) -> Result<Dimension, DimensionError> {
         match self {
             Self::Size(_) => Ok(Dimension::Size),
-            Self::Count(_) | Self::Iteration => Ok(Dimension::Count),
+            Self::Count(_) | Self::Iteration | Self::Copy => Ok(Dimension::Count),
             Self::Add(left, right) | Self::Subtract(left, right) => {
                 let (left, right) = (left.dimension()?, right.dimension()?);
                 if left == right { Ok(left) } else { Err(DimensionError::Mixed) }
@@ -74,22 +85,23 @@ impl Expression {
         }
     }
 
-    /// The value at `iteration` (from 0), in bytes or pieces.
+    /// The value in a round, in bytes or pieces.
     ///
     /// # Errors
     /// The value is below zero or does not fit in 64 bits.
-    pub fn value(&self, iteration: u64) -> Result<u64, OutOfRange> {
-        self.checked(iteration).ok_or_else(|| OutOfRange { expression: self.to_string(), iteration })
+    pub fn value(&self, round: Round) -> Result<u64, OutOfRange> {
+        self.checked(round).ok_or_else(|| OutOfRange { expression: self.to_string(), round })
     }
 
-    fn checked(&self, iteration: u64) -> Option<u64> {
+    fn checked(&self, round: Round) -> Option<u64> {
         match self {
             Self::Size(size) => Some(size.0),
             Self::Count(count) => Some(*count),
-            Self::Iteration => Some(iteration),
-            Self::Add(left, right) => left.checked(iteration)?.checked_add(right.checked(iteration)?),
-            Self::Subtract(left, right) => left.checked(iteration)?.checked_sub(right.checked(iteration)?),
-            Self::Multiply(left, right) => left.checked(iteration)?.checked_mul(right.checked(iteration)?),
+            Self::Iteration => Some(round.iteration),
+            Self::Copy => Some(round.copy),
+            Self::Add(left, right) => left.checked(round)?.checked_add(right.checked(round)?),
+            Self::Subtract(left, right) => left.checked(round)?.checked_sub(right.checked(round)?),
+            Self::Multiply(left, right) => left.checked(round)?.checked_mul(right.checked(round)?),
         }
     }
 }
@@ -108,6 +120,7 @@ impl fmt::Display for Expression {
             Self::Size(size) => write!(f, "{size}"),
             Self::Count(count) => write!(f, "{count}"),
             Self::Iteration => f.write_str("i"),
+            Self::Copy => f.write_str("copy"),
             Self::Add(left, right) => write!(f, "({left} + {right})"),
             Self::Subtract(left, right) => write!(f, "({left} - {right})"),
             Self::Multiply(left, right) => write!(f, "{left} × {right}"),
@@ -127,9 +140,11 @@ mod tests {
     fn an_offset_moves_on_with_the_iteration() {
         let offset = times(Expression::Iteration, Expression::Size(Bytes(132_096)));
         assert_eq!(offset.dimension(), Ok(Dimension::Size));
-        assert_eq!(offset.value(0), Ok(0));
-        assert_eq!(offset.value(3), Ok(396_288));
-        assert!(offset.value(u64::MAX).is_err());
+        let value = |iteration| offset.value(Round { iteration, copy: 7 });
+        assert_eq!(value(0), Ok(0));
+        assert_eq!(value(3), Ok(396_288));
+        assert!(value(u64::MAX).is_err());
+        assert_eq!(Expression::Copy.value(Round { iteration: 0, copy: 7 }), Ok(7));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use brim_device::{BLOCK, Bytes};
 use serde::{Deserialize, Serialize};
 
 use crate::counters::Counters;
-use crate::event::{Event, Problem, StepEvent, TICKETS, TooFew, TrialVerdictEvent, When};
+use crate::event::{Event, OtherExtents, Problem, StepEvent, TICKETS, TooFew, TrialVerdictEvent, When};
 use crate::plan::{Condition, Content, Plan};
 
 /// What a trial, or a run of trials, came to.
@@ -82,7 +82,7 @@ pub fn together(trials: &[TrialVerdict]) -> Verdict {
 
 fn failed_steps<'a>(trial: u32, events: &'a [Event]) -> Vec<&'a StepEvent> {
     let failed = |event: &'a Event| match event {
-        Event::Step(step) if step.trial == trial && step.failed() => Some(step),
+        Event::Step(step) if step.trial == trial && step.failed() => Some(&**step),
         _ => None,
     };
     events.iter().filter_map(failed).collect()
@@ -114,7 +114,14 @@ fn inconclusive(plan: &Plan, trial: u32, events: &[Event], failed: &[&StepEvent]
             (Some(Problem::TooFew(TooFew { wanted, held })), _) => {
                 format!("wanted {wanted} requests of its gate, which held {held}")
             }
-            (None, errno) => errno.map_or_else(String::new, |errno| format!("failed with {errno}")),
+            (Some(Problem::Differs), _) => "found that the ranges differ".to_owned(),
+            (Some(Problem::Extents(OtherExtents { what, wanted, found })), _) => {
+                format!("wanted `{}` of its extents to be {wanted}, and found {found}", what.name())
+            }
+            (None, errno) => match (step.signal, errno) {
+                (Some(signal), _) => format!("ended with {signal}"),
+                (None, errno) => errno.map_or_else(String::new, |errno| format!("failed with {errno}")),
+            },
         };
         return Some(format!("{} {how}, which no phase foresees", step.step));
     }
@@ -170,9 +177,9 @@ pub fn blocks(size: Bytes) -> String {
 
 /// A step may fail with the error its phase waits for, or with one that a condition names for it.
 fn foreseen(plan: &Plan, failed: &StepEvent) -> bool {
-    let until = plan.phases.get(failed.phase).and_then(|phase| phase.until);
+    let until = plan.phases.get(failed.phase).and_then(|phase| phase.until_of(failed.by.as_deref()));
     let named = |condition: &Condition| holds(&Condition { space: None, ..condition.clone() }, failed);
-    (failed.errno.is_some() && until == failed.errno) || plan.reproduced.iter().any(named)
+    failed.allowed || (failed.errno.is_some() && until == failed.errno) || plan.reproduced.iter().any(named)
 }
 
 fn holds(condition: &Condition, step: &StepEvent) -> bool {
@@ -196,7 +203,12 @@ mod tests {
     use brim_device::Nanos;
 
     fn plan() -> Plan {
-        let step = |name: &str| Step { name: name.to_owned(), operation: Operation::Syncfs {}, by: None };
+        let step = |name: &str| Step {
+            name: name.to_owned(),
+            operation: Operation::Syncfs {},
+            by: None,
+            allow: Vec::new(),
+        };
         let until = Some(Errno::ENOSPC);
         let steps = vec![step("fallocate"), step("pwrite")];
         Plan {
@@ -207,7 +219,7 @@ mod tests {
             device: Device { size: Bytes(1 << 27), write_cache: false, faults: Vec::new() },
             filesystem: Filesystem { kind: FilesystemKind::Btrfs, mkfs: Vec::new(), mount: Vec::new() },
             prepare: Prepare { data_free: Some(Bytes(66 * 4096)) },
-            phases: vec![Phase { name: "test".to_owned(), until, times: 100, steps }],
+            phases: vec![Phase { name: "test".to_owned(), until, times: 100, steps, loops: Vec::new() }],
             reproduced: vec![Condition {
                 step: "pwrite".to_owned(),
                 errno: Some(Errno::ENOSPC),
@@ -225,7 +237,7 @@ mod tests {
     }
 
     fn failed(step: &str, errno: Errno, space: Option<SpaceKind>) -> Event {
-        Event::Step(StepEvent {
+        Event::Step(Box::new(StepEvent {
             trial: 1,
             phase: 0,
             index: 1,
@@ -244,11 +256,16 @@ mod tests {
             held: None,
             problem: None,
             region: None,
-        })
+            copy: None,
+            signal: None,
+            allowed: false,
+            extents: None,
+        }))
     }
 
     fn ended() -> Event {
-        Event::Phase { trial: 1, phase: 0, completed: vec![2, 1] }
+        let (allowed, timing) = (Vec::new(), Vec::new());
+        Event::Phase { trial: 1, phase: 0, completed: vec![2, 1], allowed, timing }
     }
 
     fn verdict(events: &[Event]) -> (Verdict, Option<String>) {
@@ -290,7 +307,7 @@ mod tests {
         }];
         let judged = |errno: Option<Errno>, problem: Option<Problem>| {
             let Event::Step(step) = failed("pread", Errno::EIO, None) else { unreachable!() };
-            let event = Event::Step(StepEvent { errno, problem, ..step });
+            let event = Event::Step(Box::new(StepEvent { errno, problem, ..*step }));
             trial(&plan, 1, &[prepared(66), event, ended()])
         };
         let lost = Lost { first: Bytes(0), bytes: Bytes(1), found: Found::Zeroes };

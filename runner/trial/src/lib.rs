@@ -10,16 +10,18 @@ pub mod judge;
 pub mod kernel;
 pub mod operation;
 pub mod plan;
+pub mod template;
 
 pub use brim_device::{BLOCK, ByteRange, Bytes, Nanos, Survival};
 pub use counters::Counters;
 pub use errno::Errno;
 pub use event::{Event, JournalLine};
-pub use expression::Expression;
+pub use expression::{Expression, Round};
 pub use filesystem::FilesystemKind;
 pub use judge::{TrialVerdict, Verdict};
-pub use operation::{Content, Operation};
+pub use operation::{Content, FileOperation, Operation};
 pub use plan::{Condition, Known, Phase, Plan, Step};
+pub use template::Template;
 
 /// The schema number that each journal line and each `--json` line carries.
 pub const SCHEMA: u32 = 1;

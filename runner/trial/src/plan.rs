@@ -7,7 +7,7 @@ use brim_device::{Bytes, Nanos};
 use serde::{Deserialize, Serialize};
 
 use crate::errno::Errno;
-use crate::event::SpaceKind;
+use crate::event::{Signal, SpaceKind};
 use crate::filesystem::FilesystemKind;
 use crate::judge::Verdict;
 use crate::kernel::{self, Requirement};
@@ -81,6 +81,24 @@ pub struct Phase {
     pub times: u64,
     /// The steps, in order. One that fails with what `until` says ends the phase, with anything else the trial.
     pub steps: Vec<Step>,
+    /// How workers go round that do so by themselves; the others as the phase says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loops: Vec<Loop>,
+}
+
+/// How one worker goes round, whatever the others of its phase do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loop {
+    /// The worker.
+    pub by: String,
+    /// How often it goes round at most.
+    pub times: u64,
+    /// The error that ends it, as it was to; nobody else is stopped by that.
+    pub until: Option<Errno>,
+    /// The worker with which it ends: no round begins when that is done.
+    pub beside: Option<String>,
+    /// How many of it there are, side by side.
+    pub copies: u64,
 }
 
 impl Phase {
@@ -96,6 +114,18 @@ impl Phase {
         }
         workers
     }
+
+    /// How a worker goes round, where it does so by itself.
+    #[must_use]
+    pub fn loop_of(&self, by: Option<&str>) -> Option<&Loop> {
+        self.loops.iter().find(|own| Some(own.by.as_str()) == by)
+    }
+
+    /// The error that ends a worker, as it was to.
+    #[must_use]
+    pub fn until_of(&self, by: Option<&str>) -> Option<Errno> {
+        self.loop_of(by).map_or(self.until, |own| own.until)
+    }
 }
 
 /// One step.
@@ -107,6 +137,34 @@ pub struct Step {
     pub operation: Operation,
     /// The worker that does it; `None` is the main one.
     pub by: Option<String>,
+    /// What it may fail with, and its worker goes on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<Allow>,
+}
+
+/// A way to fail after which a worker goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Allow {
+    /// Any error or signal.
+    Any,
+    /// This error.
+    Errno(Errno),
+    /// This signal.
+    Signal(Signal),
+}
+
+impl Step {
+    /// Whether its worker goes on after it failed like this. What no system call told is never allowed.
+    #[must_use]
+    pub fn allows(&self, errno: Option<Errno>, signal: Option<Signal>) -> bool {
+        let allows = |allow: &Allow| match allow {
+            Allow::Any => errno.is_some() || signal.is_some(),
+            Allow::Errno(allowed) => errno == Some(*allowed),
+            Allow::Signal(allowed) => signal == Some(*allowed),
+        };
+        self.allow.iter().any(allows)
+    }
 }
 
 /// Holds when the named step failed in this way.

@@ -19,6 +19,8 @@ const SUBVOL_RDONLY: u64 = 2;
 const FIRST_DEVICE: u64 = 1;
 // include/uapi/linux/fs.h, v6.12.
 const FICLONERANGE: ioctl::Opcode = opcode::write::<CloneRange>(MAGIC, 13);
+const FIDEDUPERANGE: ioctl::Opcode = opcode::read_write::<DedupeHead>(MAGIC, 54);
+const DEDUPE_DIFFERS: i32 = 1;
 
 /// `struct btrfs_ioctl_fs_info_args`, as far as it is read here.
 #[repr(C)]
@@ -84,6 +86,26 @@ struct CloneRange {
     from_offset: u64,
     length: u64,
     to_offset: u64,
+}
+
+/// `struct file_dedupe_range` without what it ends in.
+#[repr(C)]
+struct DedupeHead {
+    offset: u64,
+    length: u64,
+    count: u16,
+    reserved: [u16; 3],
+}
+
+/// `struct file_dedupe_range` for one target.
+#[repr(C)]
+struct Dedupe {
+    head: DedupeHead,
+    to: i64,
+    to_offset: u64,
+    deduped: u64,
+    status: i32,
+    reserved: u32,
 }
 
 /// `struct btrfs_ioctl_search_args_v2` without its buffer.
@@ -254,6 +276,26 @@ pub(crate) fn clone_range(
     let arguments = CloneRange { from: i64::from(from.as_raw_fd()), from_offset, length, to_offset };
     // SAFETY: FICLONERANGE reads a `struct file_clone_range`, and the descriptor in it is open.
     unsafe { ioctl::ioctl(to, Setter::<FICLONERANGE, CloneRange>::new(arguments)) }
+}
+
+/// Has `to` share the extents of `length` bytes of `from`, and says of how many; `None` where they do not hold the same.
+pub(crate) fn dedupe_range(
+    from: &File,
+    offset: u64,
+    length: u64,
+    to: &File,
+    to_offset: u64,
+) -> io::Result<Option<u64>> {
+    let head = DedupeHead { offset, length, count: 1, reserved: [0; 3] };
+    let to = i64::from(to.as_raw_fd());
+    let mut range = Dedupe { head, to, to_offset, deduped: 0, status: 0, reserved: 0 };
+    // SAFETY: FIDEDUPERANGE reads and writes a `struct file_dedupe_range` with as many targets as it says, one.
+    unsafe { ioctl::ioctl(from, Updater::<FIDEDUPERANGE, Dedupe>::new(&mut range)) }?;
+    match range.status {
+        DEDUPE_DIFFERS => Ok(None),
+        error if error < 0 => Err(io::Errno::from_raw_os_error(-error)),
+        _ => Ok(Some(range.deduped)),
+    }
 }
 
 /// A name in a struct, with at least one nul behind it.
