@@ -81,6 +81,9 @@ pub(crate) enum Command {
         #[arg(last = true)]
         command: Vec<std::ffi::OsString>,
     },
+    /// What thaws a frozen filesystem when the agent is gone: started by the agent
+    #[command(name = "__thaw", hide = true)]
+    Thaw { parent: u32 },
     /// Process 1 around a program: started by the first process
     #[command(name = "__init", hide = true)]
     Init {

@@ -27,11 +27,9 @@ pub(crate) struct Settings {
 
 /// Refuses a plan on a kernel that is not for it, before anything runs; `None` is the running one.
 pub(crate) fn allow(plan: &Plan, kernel: Option<&Kernel>) -> Result<(), Error> {
-    if kernel.is_some() || !plan.panics() {
-        return Ok(());
-    }
+    let Some(does) = plan.needs_a_guest().filter(|_| kernel.is_none()) else { return Ok(()) };
     Err(Error::Usage {
-        what: format!("{} panics its kernel, and this one is the host's", plan.scenario),
+        what: format!("{} {does}, and this one is the host's", plan.scenario),
         help: "run it in a guest: `brim run … --kernel uml/6.12`".to_owned(),
     })
 }

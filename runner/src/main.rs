@@ -55,6 +55,10 @@ fn main() -> ExitCode {
         Command::Supervise { parent, command } => {
             part(|| brim_agent::supervise(parent, &command).map_err(|failure| (failure, 1)))
         }
+        Command::Thaw { parent } => {
+            brim_agent::thaw_when_gone(parent);
+            Ok(Exit::Expected)
+        }
         Command::Init { parent, command } => part(|| brim_agent::init(parent, &command)),
     };
     result.unwrap_or_else(show).into()

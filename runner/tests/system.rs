@@ -9,6 +9,8 @@
 
 #[path = "system/bench.rs"]
 mod bench;
+#[path = "system/beside.rs"]
+mod beside;
 #[path = "system/ctl.rs"]
 mod ctl;
 #[path = "system/end.rs"]
@@ -61,6 +63,7 @@ fn main() {
         run::tests(),
         workers::tests(),
         files::tests(),
+        beside::tests(),
         gates::tests(),
         operations::tests(),
         regions::tests(),

@@ -15,6 +15,7 @@ use crate::device::Device;
 use crate::filesystem::Mounted;
 use crate::kernel_log::KernelLog;
 use crate::protocol::{Ask, TrialOrder};
+use crate::rescue::Rescue;
 use crate::site::Site;
 use crate::steps::{self, Outcome, Steps, Turn};
 use crate::sys;
@@ -38,6 +39,8 @@ pub(crate) struct Bench<'a> {
     pub(crate) kernel_log: Option<&'a mut KernelLog>,
     /// Where the present step is told.
     pub(crate) watch: &'a Watch,
+    /// What puts right what steps leave behind.
+    pub(crate) rescue: &'a Rescue,
     /// Who has the disk.
     pub(crate) asks: &'a Asks,
     /// Where events go.
@@ -64,6 +67,7 @@ pub(crate) fn run(order: &TrialOrder, mut bench: Bench<'_>) -> Result<(), Failur
             End::Failed(_) | End::Overdue => break,
         }
     }
+    bench.rescue.free_the_mount();
     after(trial, &mut bench)
 }
 
@@ -74,6 +78,8 @@ impl Bench<'_> {
             site: self.site,
             device: self.device,
             asks: self.asks,
+            watch: self.watch,
+            rescue: self.rescue,
             faults: &order.faults,
         }
     }

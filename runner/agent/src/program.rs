@@ -61,6 +61,8 @@ pub(crate) fn run(
     let missing = |why| Event::Missing { evidence: "system calls that failed".to_owned(), why };
     let mut no_space =
         recorded.map(NoSpace::new).map_err(|failure| events.push(missing(failure.to_string()))).ok();
+    let mut streams = streams.into_iter().map(Stdio::from);
+    let streams = std::array::from_fn(|_| streams.next().unwrap_or_else(Stdio::null));
     let mut child = spawn(command, streams, evidence.mounted.path()).trying(what)?;
     let status = loop {
         if let Some(status) = child.try_wait().trying(what)? {
@@ -94,16 +96,17 @@ pub(crate) fn run(
     Ok(events)
 }
 
-fn spawn(command: &[String], streams: Vec<OwnedFd>, directory: &Path) -> std::io::Result<Child> {
-    let mut streams = streams.into_iter().map(Stdio::from);
+/// Starts a program in a process namespace of its own, with these standard streams.
+pub(crate) fn spawn(command: &[String], streams: [Stdio; 3], directory: &Path) -> std::io::Result<Child> {
+    let [input, output, error] = streams;
     Command::new("/proc/self/exe")
         .arg0("brim")
         .args(["__supervise", &std::process::id().to_string(), "--"])
         .args(command)
         .current_dir(directory)
-        .stdin(streams.next().unwrap_or_else(Stdio::null))
-        .stdout(streams.next().unwrap_or_else(Stdio::null))
-        .stderr(streams.next().unwrap_or_else(Stdio::null))
+        .stdin(input)
+        .stdout(output)
+        .stderr(error)
         .spawn()
 }
 
@@ -188,7 +191,8 @@ fn die_with(parent: u32) -> Result<(), Failure> {
     }
 }
 
-fn exit_code(status: std::io::Result<ExitStatus>, what: &str) -> Result<u8, Failure> {
+/// The exit code of a program; 128 and the signal's number where a signal ended it.
+pub(crate) fn exit_code(status: std::io::Result<ExitStatus>, what: &str) -> Result<u8, Failure> {
     let status = status.trying(|| what.to_owned())?;
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
     Ok(u8::try_from(code).unwrap_or(u8::MAX))

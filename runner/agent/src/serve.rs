@@ -12,6 +12,7 @@ use crate::asks::Asks;
 use crate::failure::Trying;
 use crate::namespace::RunDirectory;
 use crate::protocol::{self, Command, Lines, Message};
+use crate::rescue::Rescue;
 use crate::sys;
 use crate::watch::Watch;
 use crate::worker::Worker;
@@ -38,9 +39,11 @@ pub fn serve(channel: UnixStream, fds: UnixStream) -> Result<(), Failure> {
     let watch = Arc::new(Watch::default());
     let (jobs, todo) = mpsc::channel::<Command>();
     let asks = Arc::new(Asks::over(Arc::clone(&writer)));
+    let rescue = Arc::new(Rescue::default());
     let (working, for_worker, asking) = (Arc::clone(&watch), Arc::clone(&writer), Arc::clone(&asks));
+    let rescued = Arc::clone(&rescue);
     let worker = std::thread::spawn(move || {
-        let mut worker = Worker::new(run, for_worker, fds, asking, working);
+        let mut worker = Worker::new(run, for_worker, fds, asking, (working, rescued));
         while let Ok(command) = todo.recv() {
             if worker.obey(command).is_err() {
                 break;
@@ -62,6 +65,7 @@ pub fn serve(channel: UnixStream, fds: UnixStream) -> Result<(), Failure> {
         } else if let Some(stuck) = watch.overdue() {
             let writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
             protocol::send(&writer, &Message::Event(Event::Stuck(stuck))).trying(what)?;
+            rescue.end_steps();
         }
     }
 }

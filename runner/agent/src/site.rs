@@ -11,6 +11,7 @@ use rustix::io::{self, Errno};
 
 use crate::Failure;
 use crate::filesystem::{Mounted, Place};
+use crate::rescue::Rescue;
 use crate::sys::Mapping;
 use crate::watch;
 use crate::written::{Written, below};
@@ -28,14 +29,22 @@ pub(crate) struct Site {
     written: Mutex<Written>,
     /// The fsids in btrfs' tracepoints: a fork has another one each time that it is mounted.
     fsids: Mutex<Vec<[u8; 16]>>,
+    rescue: Arc<Rescue>,
 }
 
 impl Site {
     /// At `mounted`, with no file open.
-    pub(crate) fn of(mounted: Mounted) -> Self {
+    pub(crate) fn of(mounted: Mounted, rescue: &Arc<Rescue>) -> Self {
         let fsids = Mutex::new(mounted.fsid().into_iter().collect());
         let mounted = RwLock::new(Some(mounted));
-        Self { mounted, open: Mutex::default(), mappings: Mutex::default(), written: Mutex::default(), fsids }
+        Self {
+            mounted,
+            open: Mutex::default(),
+            mappings: Mutex::default(),
+            written: Mutex::default(),
+            fsids,
+            rescue: Arc::clone(rescue),
+        }
     }
 
     /// Closes all files and gives the mount back, where there is one.
@@ -249,6 +258,7 @@ impl Site {
         &self,
         between: impl FnOnce(&Place) -> Result<T, Failure>,
     ) -> Result<(T, Result<(), brim_trial::Errno>), Failure> {
+        self.rescue.free_the_mount();
         self.unmap(|_| true);
         let closed = std::mem::take(&mut *self.open());
         drop(closed);

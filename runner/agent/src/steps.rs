@@ -3,10 +3,13 @@
 mod buffer;
 mod content;
 mod disk;
+mod exec;
 mod file;
 mod mapped;
 mod names;
 mod space;
+mod swap;
+mod wait;
 mod whole;
 
 use std::collections::BTreeMap;
@@ -20,10 +23,13 @@ use rustix::io;
 use crate::Failure;
 use crate::asks::Asks;
 use crate::device::Device;
+use crate::failure::Trying;
 use crate::protocol::{Answer, Ask, FaultOrder};
 use crate::region;
+use crate::rescue::Rescue;
 use crate::site::Site;
 use crate::sys;
+use crate::watch::Watch;
 
 /// How an operation ended.
 #[derive(Debug)]
@@ -58,6 +64,8 @@ pub(crate) struct Steps<'a> {
     pub(crate) site: &'a Site,
     pub(crate) device: &'a Device,
     pub(crate) asks: &'a Asks,
+    pub(crate) watch: &'a Watch,
+    pub(crate) rescue: &'a Rescue,
     pub(crate) faults: &'a [FaultOrder],
 }
 
@@ -93,6 +101,19 @@ impl Steps<'_> {
             Operation::Remount {} => self.remount(),
             Operation::Check {} => self.check(),
             Operation::PowerCut { survival } => self.power_cut(*survival, turn.seed),
+            Operation::Freeze {} => {
+                let root = self.site.at(|root| Ok(root.try_clone()));
+                let root = root.trying(|| "freeze the filesystem".to_owned())?;
+                let root = root.trying(|| "freeze the filesystem".to_owned())?;
+                Ok(Outcome::new("ioctl", self.rescue.freeze(&root)?.map(|()| 0)))
+            }
+            Operation::Thaw {} => Ok(Outcome::new("ioctl", self.rescue.thaw().map(|()| 0))),
+            Operation::Exec { command, exit } => {
+                let words: Vec<String> =
+                    command.iter().map(|word| word.at(turn.round).into_owned()).collect();
+                self.exec(&words, *exit)
+            }
+            Operation::Sleep { time } => Ok(self.sleep(*time)),
             Operation::Await { gate, count } => self.wait_held(gate, *count),
             Operation::Release { gate, some } => self.release(gate, some.as_ref()),
             Operation::Close { gate } => self.close(gate),

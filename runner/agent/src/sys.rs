@@ -230,6 +230,44 @@ pub(crate) fn close(file: File) -> io::Result<()> {
     ended.map(drop).map_err(|errno| io::Errno::from_raw_os_error(errno.into_raw()))
 }
 
+// include/uapi/linux/fs.h, v6.12.
+const FIFREEZE: ioctl::Opcode = opcode::read_write::<i32>(b'X', 119);
+const FITHAW: ioctl::Opcode = opcode::read_write::<i32>(b'X', 120);
+
+/// Has the filesystem of `root` take no writes any more, once those under way are done.
+pub(crate) fn freeze(root: impl AsFd) -> io::Result<()> {
+    // SAFETY: FIFREEZE has an argument that it does not look at.
+    unsafe { ioctl::ioctl(root, NoArg::<FIFREEZE>::new()) }
+}
+
+/// Has it take writes again.
+pub(crate) fn thaw(root: impl AsFd) -> io::Result<()> {
+    // SAFETY: as above.
+    unsafe { ioctl::ioctl(root, NoArg::<FITHAW>::new()) }
+}
+
+/// Has the kernel swap to the file at `path`.
+pub(crate) fn swapon(path: &str) -> io::Result<()> {
+    let path = std::ffi::CString::new(path).map_err(|_| io::Errno::INVAL)?;
+    // SAFETY: swapon(2) reads a string that lives as long as the call.
+    told(unsafe { libc::swapon(path.as_ptr(), 0) })
+}
+
+/// Has it do so no longer.
+pub(crate) fn swapoff(path: &str) -> io::Result<()> {
+    let path = std::ffi::CString::new(path).map_err(|_| io::Errno::INVAL)?;
+    // SAFETY: as above.
+    told(unsafe { libc::swapoff(path.as_ptr()) })
+}
+
+/// What a call of the C library came to.
+fn told(result: libc::c_int) -> io::Result<()> {
+    if result == 0 {
+        return Ok(());
+    }
+    Err(io::Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(io::Errno::IO))
+}
+
 // include/uapi/linux/perf_event.h, v6.12.
 const PERF_SET_FILTER: ioctl::Opcode = opcode::write::<*mut u8>(b'$', 6);
 

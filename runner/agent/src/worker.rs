@@ -22,6 +22,7 @@ use crate::nbd_device::{NbdDevice, NbdSettings};
 use crate::phase::{self, Bench};
 use crate::program;
 use crate::protocol::{self, Command, Message, Reply, TrialOrder};
+use crate::rescue::Rescue;
 use crate::site::Site;
 use crate::tickets::Tickets;
 use crate::watch::Watch;
@@ -39,6 +40,7 @@ pub(crate) struct Worker {
     fds: UnixStream,
     asks: Arc<Asks>,
     watch: Arc<Watch>,
+    rescue: Arc<Rescue>,
     tickets: Option<Tickets>,
     kernel_log: Option<KernelLog>,
     missing: Vec<Event>,
@@ -55,7 +57,7 @@ impl Worker {
         channel: Arc<Mutex<UnixStream>>,
         fds: UnixStream,
         asks: Arc<Asks>,
-        watch: Arc<Watch>,
+        (watch, rescue): (Arc<Watch>, Arc<Rescue>),
     ) -> Self {
         let mut missing = Vec::new();
         let mut or_missing = |evidence: &str, failure: Failure| {
@@ -64,7 +66,20 @@ impl Worker {
         let tickets = record_tickets(&run).map_err(|failure| or_missing(TICKETS, failure)).ok();
         let kernel_log = KernelLog::open().map_err(|failure| or_missing(KERNEL_LOG, failure)).ok();
         let (has_fuse, device, mounted) = (false, None, None);
-        Self { run, channel, fds, asks, watch, tickets, kernel_log, missing, has_fuse, device, mounted }
+        Self {
+            run,
+            channel,
+            fds,
+            asks,
+            watch,
+            rescue,
+            tickets,
+            kernel_log,
+            missing,
+            has_fuse,
+            device,
+            mounted,
+        }
     }
 
     /// Carries out one command and answers it.
@@ -159,7 +174,7 @@ impl Worker {
         let Some(mounted) = self.mounted.take() else {
             return Err(Failure::new("run a trial", "nothing is mounted"));
         };
-        let site = Site::of(mounted);
+        let site = Site::of(mounted, &self.rescue);
         let channel = &self.channel;
         let emit = |event: Event| {
             let channel = channel.lock().unwrap_or_else(PoisonError::into_inner);
@@ -171,10 +186,12 @@ impl Worker {
             tickets: self.tickets.as_mut().map(Mutex::new),
             kernel_log: self.kernel_log.as_mut(),
             watch: &self.watch,
+            rescue: &self.rescue,
             asks: &self.asks,
             emit: &emit,
         };
         let ended = phase::run(order, bench);
+        self.rescue.free_the_mount();
         self.mounted = site.leave();
         ended.map(|()| Reply::Done)
     }

@@ -127,7 +127,7 @@ pub fn failure(step: &StepEvent) -> String {
     };
     let copy = step.copy.map(|copy| format!(" (copy {copy})")).unwrap_or_default();
     let by = step.by.as_ref().map(|by| format!(" by {by}{copy}")).unwrap_or_default();
-    let allowed = if step.allowed { ", which it may" } else { "" };
+    let allowed = if step.allowed { " (allowed)" } else { "" };
     format!("{}({file}{range}) = {result}{short}{space}{allowed}{by}, i = {}", step.syscall, step.iteration)
 }
 
@@ -143,7 +143,9 @@ fn problem(step: &StepEvent) -> String {
             };
             format!("{} B lost, the first at {}: {found}", bytes.0, first.0)
         }
-        Some(Problem::Unclean(Said { exit, .. })) => format!("exit {exit}"),
+        Some(Problem::Unclean(Said { exit, .. }) | Problem::Exited(Said { exit, .. })) => {
+            format!("exit {exit}")
+        }
         Some(Problem::TooFew(TooFew { wanted, held })) => format!("{held} requests held, {wanted} wanted"),
         Some(Problem::Differs) => "the ranges differ".to_owned(),
         Some(Problem::Extents(OtherExtents { what, wanted, found })) => {
@@ -154,7 +156,10 @@ fn problem(step: &StepEvent) -> String {
 
 /// What the program of a step said that failed.
 fn said(step: &StepEvent) -> Vec<String> {
-    let Some(Problem::Unclean(Said { lines, .. })) = &step.problem else { return Vec::new() };
+    let Some(Problem::Unclean(Said { lines, .. }) | Problem::Exited(Said { lines, .. })) = &step.problem
+    else {
+        return Vec::new();
+    };
     let mut shown: Vec<String> =
         lines.iter().take(LOG_LINES_MAX).map(|line| label(&step.step, line)).collect();
     if lines.len() > LOG_LINES_MAX {

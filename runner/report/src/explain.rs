@@ -8,7 +8,7 @@ use brim_trial::judge::blocks;
 use brim_trial::kernel::Requirement;
 use brim_trial::operation::{Release, Which};
 use brim_trial::plan::{Allow, Content as Outcome, Loop};
-use brim_trial::{Condition, FilesystemKind, Operation, Phase, Plan, Step, Survival};
+use brim_trial::{Condition, FilesystemKind, Operation, Phase, Plan, Step, Survival, Template};
 
 /// The whole scenario in plain sentences.
 #[must_use]
@@ -177,6 +177,14 @@ fn operation(operation: &Operation) -> String {
         Operation::ResizeDisk { size } => {
             format!("give the disk a size of {size}, under the mounted filesystem")
         }
+        Operation::Freeze {} => "freeze the filesystem (FIFREEZE)".to_owned(),
+        Operation::Thaw {} => "thaw the filesystem (FITHAW)".to_owned(),
+        Operation::Exec { command, exit } => {
+            let words: Vec<&str> = command.iter().map(Template::as_str).collect();
+            let ends = if *exit == 0 { String::new() } else { format!(", which has to end with {exit}") };
+            format!("run `{}` there{ends}", words.join(" "))
+        }
+        Operation::Sleep { time } => format!("wait for {time}"),
         Operation::Await { gate, count: 1 } => format!("wait until a request is held by \"{gate}\""),
         Operation::Await { gate, count } => format!("wait until {count} requests are held by \"{gate}\""),
         Operation::Arm { fault } => format!("put the fault \"{fault}\" in force"),

@@ -29,8 +29,12 @@ pub(crate) fn plan(
         write_cache: file.device.write_cache,
         faults: faults(file, reader)?,
     };
-    let phases: Vec<Phase> =
-        file.phases.iter().map(|phase| step::phase(phase, &device, reader)).collect::<Checked<_>>()?;
+    let limit = step_limit(file, reader)?;
+    let phases: Vec<Phase> = file
+        .phases
+        .iter()
+        .map(|phase| step::phase(phase, (&device, limit), reader))
+        .collect::<Checked<_>>()?;
     let conditions = file.reproduced.get_ref().iter().map(|entry| step::condition(entry, &phases, reader));
     let mut reproduced = conditions.collect::<Checked<Vec<_>>>()?;
     if reproduced.is_empty() {
@@ -55,7 +59,7 @@ pub(crate) fn plan(
         phases,
         reproduced,
         known: Vec::new(),
-        step_limit: step_limit(file, reader)?,
+        step_limit: limit,
     })
 }
 

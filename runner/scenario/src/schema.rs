@@ -118,6 +118,7 @@ pub(crate) struct Step {
     pub(crate) release: Option<Spanned<fault::Worded<Release>>>,
     pub(crate) close: Option<Text>,
     pub(crate) arm: Option<Text>,
+    pub(crate) sleep: Option<Spanned<Formula>>,
     pub(crate) name: Option<Text>,
     #[serde(default)]
     pub(crate) allow: fault::Words,
@@ -191,6 +192,9 @@ pub(crate) enum Verb {
     Reflink(Table<file::Reflink>),
     Dedupe(Table<file::Dedupe>),
     Extents(Table<file::Extents>),
+    Mkswap(Table<file::OneFile>),
+    Swapon(Table<file::OneFile>),
+    Swapoff(Table<file::OneFile>),
     ResizeDisk(Table<Size>),
     Subvolume(Table<Subvolume>),
     Snapshot(Table<Snapshot>),
@@ -200,6 +204,16 @@ pub(crate) enum Verb {
     Remount(Table<Nothing>),
     Check(Table<Nothing>),
     PowerCut(Table<PowerCut>),
+    Freeze(Table<Nothing>),
+    Thaw(Table<Nothing>),
+    Exec(Table<Exec>),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Exec {
+    pub(crate) command: Spanned<Vec<Text>>,
+    pub(crate) exit: Option<Spanned<Scalar>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -284,6 +298,7 @@ shapes! {
     Panic => "a table such as `{ trial = 5 }`, or `{}`",
     Release => "the name of a `[[fault]]`, or a table such as `{ gate = \"GATE\", first = 2 }`",
     Await => "a table such as `{ held = \"GATE\" }`",
+    Exec => "a table such as `{ command = [\"cp\", \"blob\", \"copy\"] }`",
     Subvolume => "a table such as `{ path = \"subvol\" }`",
     Snapshot => "a table such as `{ of = \"subvol\", to = \"snap\" }`",
     Nothing => "an empty table: `{}`",

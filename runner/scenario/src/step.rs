@@ -3,11 +3,12 @@
 mod disk;
 mod file;
 mod rounds;
+mod wait;
 
 use brim_device::{Ratio, Survival};
 use brim_trial::event::{Signal, SpaceKind};
 use brim_trial::plan::{self, Allow, Condition, Device, Phase, Step};
-use brim_trial::{Errno, Expression, Operation};
+use brim_trial::{Errno, Expression, Nanos, Operation};
 use toml::Spanned;
 
 use crate::check;
@@ -34,12 +35,18 @@ struct Setting<'a> {
     scope: Scope,
     /// The disk.
     device: &'a Device,
+    /// How long a step may take.
+    limit: Nanos,
     /// Other workers are at work at the same time.
     beside: bool,
 }
 
 /// One phase of a scenario with this disk.
-pub(crate) fn phase(phase: &schema::Phase, device: &Device, reader: &mut Reader<'_>) -> Checked<Phase> {
+pub(crate) fn phase(
+    phase: &schema::Phase,
+    (device, limit): (&Device, Nanos),
+    reader: &mut Reader<'_>,
+) -> Checked<Phase> {
     let name = reader.text(&phase.name)?.value;
     let going = Rounds::of(phase, reader)?;
     if phase.step.get_ref().is_empty() {
@@ -49,7 +56,7 @@ pub(crate) fn phase(phase: &schema::Phase, device: &Device, reader: &mut Reader<
     }
     let step = |entry: &Spanned<schema::Table<schema::Step>>| {
         let by = entry.get_ref().by.as_ref().map(|by| by.get_ref().as_str());
-        step(entry, going.setting(by, device), reader)
+        step(entry, going.setting(by, device, limit), reader)
     };
     let steps = phase.step.get_ref().iter().map(step).collect::<Checked<_>>()?;
     let Rounds { until, times, loops, .. } = going;
@@ -147,6 +154,9 @@ fn step(
     if let Some(fault) = &step.arm {
         done.push((fault.span(), Operation::Arm { fault: disk::fault(fault, setting)? }));
     }
+    if let Some(time) = &step.sleep {
+        done.push((time.span(), wait::sleep(time, setting, reader)?));
+    }
     let mut done = done.into_iter();
     let (first, second) = (done.next(), done.next());
     let Some((place, operation)) = first else {
@@ -155,7 +165,7 @@ fn step(
     };
     if let Some((second, _)) = second {
         return Err(Objection::new(Place::scenario(second), "a step does one thing", "the second one")
-            .help("write one of `do`, `await`, `release`, `close` and `arm` a step"));
+            .help("write one of `do`, `await`, `release`, `close`, `arm` and `sleep` a step"));
     }
     possible(&operation, Place::scenario(place), setting)?;
     let name = step.name.as_ref().map(|name| check::fixed(name, "name")).transpose()?;
@@ -209,6 +219,9 @@ fn operation(verb: &schema::Verb, setting: Setting<'_>, reader: &mut Reader<'_>)
         Verb::Remount(_) => Operation::Remount {},
         Verb::Check(_) => Operation::Check {},
         Verb::PowerCut(given) => Operation::PowerCut { survival: survival(given, reader)? },
+        Verb::Freeze(_) => Operation::Freeze {},
+        Verb::Thaw(_) => Operation::Thaw {},
+        Verb::Exec(given) => wait::exec(given, setting, reader)?,
         Verb::Syncfs(_) => Operation::Syncfs {},
         Verb::ResizeDisk(given) => Operation::ResizeDisk { size: disk_size(&given.size, setting, reader)? },
         on_a_file => unreachable!("{on_a_file:?} works on a file"),

@@ -353,6 +353,8 @@ pub enum Problem {
     TooFew(TooFew),
     /// Two ranges that were to share extents do not hold the same.
     Differs,
+    /// A program ended with another exit code than it ought to.
+    Exited(Said),
     /// A file has not the extents it ought to.
     Extents(OtherExtents),
 }

@@ -114,6 +114,7 @@ fn inconclusive(plan: &Plan, trial: u32, events: &[Event], failed: &[&StepEvent]
             (Some(Problem::TooFew(TooFew { wanted, held })), _) => {
                 format!("wanted {wanted} requests of its gate, which held {held}")
             }
+            (Some(Problem::Exited(said)), _) => format!("ended with exit code {}", said.exit),
             (Some(Problem::Differs), _) => "found that the ranges differ".to_owned(),
             (Some(Problem::Extents(OtherExtents { what, wanted, found })), _) => {
                 format!("wanted `{}` of its extents to be {wanted}, and found {found}", what.name())

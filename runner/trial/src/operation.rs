@@ -4,7 +4,7 @@ mod file;
 mod gate;
 mod options;
 
-use brim_device::{Bytes, Survival};
+use brim_device::{Bytes, Nanos, Survival};
 use serde::{Deserialize, Serialize};
 
 use crate::expression::Expression;
@@ -60,6 +60,22 @@ pub enum Operation {
         #[serde(default, skip_serializing_if = "Survival::is_none")]
         survival: Survival,
     },
+    /// `FIFREEZE`: nobody can write until `thaw`, or the end of the trial.
+    Freeze {},
+    /// `FITHAW`.
+    Thaw {},
+    /// Runs a program with the mount as its working directory, until it and all that it started have ended.
+    Exec {
+        /// Its words.
+        command: Vec<Template>,
+        /// The exit code that is no failure.
+        exit: u8,
+    },
+    /// Waits.
+    Sleep {
+        /// How long.
+        time: Nanos,
+    },
     /// Waits until the gate holds so many requests: `await.held`.
     Await {
         /// The name of the fault that holds them.
@@ -103,6 +119,10 @@ impl Operation {
             Self::Remount {} => "remount",
             Self::Check {} => "check",
             Self::PowerCut { .. } => "power_cut",
+            Self::Freeze {} => "freeze",
+            Self::Thaw {} => "thaw",
+            Self::Exec { .. } => "exec",
+            Self::Sleep { .. } => "sleep",
             Self::Await { .. } => "await",
             Self::Arm { .. } => "arm",
             Self::Release { .. } => "release",
@@ -124,6 +144,16 @@ impl Operation {
     #[must_use]
     pub fn takes_the_mount(&self) -> bool {
         matches!(self, Self::Remount {} | Self::Check {} | Self::PowerCut { .. })
+    }
+
+    /// What it does to its kernel that is nothing for a host: `panics its kernel`.
+    #[must_use]
+    pub fn needs_a_guest(&self) -> Option<&'static str> {
+        match self {
+            Self::Panic { .. } => Some("panics its kernel"),
+            Self::File(FileOperation::Swapon { .. }) => Some("has its kernel swap to a file"),
+            _ => None,
+        }
     }
 
     /// The byte range it works on, where it works on one: offset and length.

@@ -205,11 +205,10 @@ impl Plan {
         self.phases.iter().flat_map(|phase| &phase.steps).any(arms)
     }
 
-    /// Whether a step panics the kernel.
+    /// What a step does to its kernel that is nothing for a host, where one does.
     #[must_use]
-    pub fn panics(&self) -> bool {
-        let panics = |step: &Step| matches!(step.operation, Operation::Panic { .. });
-        self.phases.iter().flat_map(|phase| &phase.steps).any(panics)
+    pub fn needs_a_guest(&self) -> Option<&'static str> {
+        self.phases.iter().flat_map(|phase| &phase.steps).find_map(|step| step.operation.needs_a_guest())
     }
 
     /// Takes a fault out, with the steps that wait for it, arm it or release it: what the plan does without it. What was known

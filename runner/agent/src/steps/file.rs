@@ -55,6 +55,9 @@ impl Steps<'_> {
             }
             FileOperation::Dedupe { range, .. } => self.dedupe(from, name, shared(range, turn)?),
             FileOperation::Extents { expect, .. } => self.extents(name, expect),
+            FileOperation::Mkswap { .. } => self.mkswap(name),
+            FileOperation::Swapon { .. } => return self.swapon(name),
+            FileOperation::Swapoff { .. } => return self.swapoff(name),
             FileOperation::Truncate { size, .. } => self.truncate(name, turn.value(size)?),
             FileOperation::Fallocate { offset, length, .. }
             | FileOperation::Pwrite { offset, length, .. }

@@ -9,6 +9,9 @@ pub(super) fn operation(operation: &FileOperation) -> String {
         FileOperation::Fsync { file } => format!("fsync `{file}`"),
         FileOperation::Fdatasync { file } => format!("fdatasync `{file}`"),
         FileOperation::Nocow { file } => format!("have `{file}` written in place (FS_NOCOW_FL)"),
+        FileOperation::Mkswap { file } => format!("make `{file}` a swap area"),
+        FileOperation::Swapon { file } => format!("swap to `{file}` (swapon)"),
+        FileOperation::Swapoff { file } => format!("swap to `{file}` no longer (swapoff)"),
         FileOperation::Truncate { file, size } => format!("truncate `{file}` to {size}"),
         FileOperation::Open { file, flags } if flags.is_empty() => format!("open `{file}`"),
         FileOperation::Open { file, flags } => {

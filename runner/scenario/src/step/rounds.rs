@@ -1,7 +1,7 @@
 //! How often workers go round, and how many of them there are.
 
-use brim_trial::plan::Loop;
-use brim_trial::{Errno, Round};
+use brim_trial::plan::{Device, Loop};
+use brim_trial::{Errno, Nanos, Round};
 use toml::Spanned;
 
 use super::{Setting, at_least_one, errno};
@@ -115,7 +115,7 @@ impl Rounds {
     }
 
     /// What the steps of one worker are read with.
-    pub(super) fn setting<'a>(&self, by: Option<&str>, device: &'a brim_trial::plan::Device) -> Setting<'a> {
+    pub(super) fn setting<'a>(&self, by: Option<&str>, device: &'a Device, limit: Nanos) -> Setting<'a> {
         let own = self.loops.iter().find(|own| Some(own.by.as_str()) == by);
         let (times, until, open) =
             own.map_or((self.times, self.until, false), |own| (own.times, own.until, own.beside.is_some()));
@@ -125,6 +125,7 @@ impl Rounds {
             last_copy: copies - 1,
             scope: super::file::scope(copies),
             device,
+            limit,
             beside: self.beside,
         }
     }

@@ -227,6 +227,21 @@ pub enum FileOperation {
         /// What has to be so of them; else the step fails.
         expect: Vec<(ExtentCount, Bound)>,
     },
+    /// Makes the file a swap area, as mkswap(8) does.
+    Mkswap {
+        /// The file, which has to be as long already.
+        file: Template,
+    },
+    /// `swapon(2)`, in a guest alone.
+    Swapon {
+        /// The file.
+        file: Template,
+    },
+    /// `swapoff(2)`.
+    Swapoff {
+        /// The file.
+        file: Template,
+    },
 }
 
 /// A range of one file that another one is to share.
@@ -272,6 +287,9 @@ impl FileOperation {
             Self::Reflink { .. } => "reflink",
             Self::Dedupe { .. } => "dedupe",
             Self::Extents { .. } => "extents",
+            Self::Mkswap { .. } => "mkswap",
+            Self::Swapon { .. } => "swapon",
+            Self::Swapoff { .. } => "swapoff",
         }
     }
 
@@ -305,7 +323,10 @@ impl FileOperation {
             | Self::Nocow { file }
             | Self::Reflink { to: file, .. }
             | Self::Dedupe { to: file, .. }
-            | Self::Extents { file, .. } => file,
+            | Self::Extents { file, .. }
+            | Self::Mkswap { file }
+            | Self::Swapon { file }
+            | Self::Swapoff { file } => file,
         }
     }
 
