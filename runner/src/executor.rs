@@ -27,11 +27,12 @@ pub(crate) struct Settings {
 
 /// Refuses a plan on a kernel that is not for it, before anything runs; `None` is the running one.
 pub(crate) fn allow(plan: &Plan, kernel: Option<&Kernel>) -> Result<(), Error> {
-    if kernel.is_some() || !plan.panics() {
+    if kernel.is_some() || !plan.panics() && !plan.awaits_a_crash() {
         return Ok(());
     }
+    let does = if plan.panics() { "panics its kernel" } else { "is to find out whether its kernel crashes" };
     Err(Error::Usage {
-        what: format!("{} panics its kernel, and this one is the host's", plan.scenario),
+        what: format!("{} {does}, and this one is the host's", plan.scenario),
         help: "run it in a guest: `brim run … --kernel uml/6.12`".to_owned(),
     })
 }
@@ -150,6 +151,7 @@ impl<'a> Executor<'a> {
             phases: plan.phases.clone(),
             step_limit: plan.step_limit,
             faults: plan.device.faults.iter().map(|row| fault_order(plan, row)).collect(),
+            wanted: plan.wanted(),
         };
         let dice = self.settings.seed.wrapping_add(u64::from(number).wrapping_mul(TRIAL_STRIDE));
         Trial { order, faults: plan.device.faults.clone(), dice }
@@ -182,6 +184,7 @@ impl<'a> Executor<'a> {
             errno: shown.and_then(|trial| trial.errno),
             space: shown.and_then(|trial| trial.space),
             reason: shown.map_or_else(|| judge::unreached(plan, &self.journal), |trial| trial.reason.clone()),
+            findings: shown.map_or_else(Vec::new, |trial| trial.findings.clone()),
             seed: self.settings.seed,
             seconds,
             command,

@@ -9,6 +9,8 @@
 
 #[path = "system/bench.rs"]
 mod bench;
+#[path = "system/conditions.rs"]
+mod conditions;
 #[path = "system/ctl.rs"]
 mod ctl;
 #[path = "system/end.rs"]
@@ -60,6 +62,7 @@ fn main() {
         workers::tests(),
         gates::tests(),
         operations::tests(),
+        conditions::tests(),
         regions::tests(),
         races::tests(),
         program::tests(),

@@ -1,8 +1,9 @@
 //! The phases of a trial, step by step, and what is read before and after.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use brim_trial::event::{SpaceKind, StepEvent, When};
+use brim_trial::event::{RequestCount, SpaceKind, StepEvent, When};
 use brim_trial::operation::Range;
 use brim_trial::{BLOCK, Bytes, Errno, Event, Nanos, Phase, Step};
 
@@ -11,7 +12,8 @@ use crate::asks::Asks;
 use crate::device::Device;
 use crate::filesystem::Mounted;
 use crate::kernel_log::KernelLog;
-use crate::protocol::{Ask, TrialOrder};
+use crate::may_use::MayUseSums;
+use crate::protocol::{Answer, Ask, TrialOrder};
 use crate::site::Site;
 use crate::steps::{self, Outcome, Steps};
 use crate::sys;
@@ -29,6 +31,8 @@ pub(crate) struct Bench<'a> {
     pub(crate) device: &'a Device,
     /// The recorder of refused reservations, where there is one.
     pub(crate) tickets: Option<Mutex<&'a mut Tickets>>,
+    /// The recorder of reserved bytes, where that is wanted and can be had.
+    pub(crate) may_use: Option<Mutex<MayUseSums>>,
     /// The kernel log, where it can be read.
     pub(crate) kernel_log: Option<&'a mut KernelLog>,
     /// Where the present step is told.
@@ -47,11 +51,19 @@ pub(crate) fn run(order: &TrialOrder, mut bench: Bench<'_>) -> Result<(), Failur
         log.skip()?;
     }
     let counters = bench.site.with(Mounted::counters)?;
-    (bench.emit)(Event::Counters { trial, when: When::Before, counters })?;
+    (bench.emit)(Event::Counters { trial, when: When::Before, step: None, counters })?;
     bench.steps(order).arm_first()?;
+    let mut asked = if order.wanted.phases { bench.count_requests()? } else { Requests::new() };
     for (index, phase) in order.phases.iter().enumerate() {
         let run = Run { order, index, phase, bench: &bench };
-        match run.phase()? {
+        let end = run.phase()?;
+        if order.wanted.phases {
+            let now = bench.count_requests()?;
+            let requests = since(&asked, &now);
+            (bench.emit)(Event::Requests { trial, phase: Some(index), requests })?;
+            asked = now;
+        }
+        match end {
             End::Rounds | End::GivenUp => {}
             // What the phase waited for is how it ends; any other error ends the trial.
             End::Failed(Some(errno)) if Some(errno) == phase.until => {}
@@ -61,7 +73,38 @@ pub(crate) fn run(order: &TrialOrder, mut bench: Bench<'_>) -> Result<(), Failur
     after(trial, &mut bench)
 }
 
+/// What was asked of the disk, by operation.
+type Requests = BTreeMap<String, RequestCount>;
+
+/// What `now` has more than `before`.
+fn since(before: &Requests, now: &Requests) -> Requests {
+    let more = |(op, count): (&String, &RequestCount)| {
+        let none = RequestCount { requests: 0, bytes: Bytes(0) };
+        let before = before.get(op).copied().unwrap_or(none);
+        let requests = count.requests.saturating_sub(before.requests);
+        let bytes = Bytes(count.bytes.0.saturating_sub(before.bytes.0));
+        (requests > 0).then(|| (op.clone(), RequestCount { requests, bytes }))
+    };
+    now.iter().filter_map(more).collect()
+}
+
 impl Bench<'_> {
+    fn count_requests(&self) -> Result<Requests, Failure> {
+        let failed = |why: String| Failure::new("count the requests of the disk", why);
+        match self.asks.ask(Ask::CountRequests)?.map_err(failed)? {
+            Answer::Requests(requests) => Ok(requests),
+            other => Err(failed(format!("the answer is {other:?}"))),
+        }
+    }
+
+    /// Makes room in the trace rings.
+    fn drain(&self) {
+        self.with_tickets(Tickets::drain);
+        if let Some(sums) = &self.may_use {
+            sums.lock().unwrap_or_else(PoisonError::into_inner).drain();
+        }
+    }
+
     fn steps<'a>(&'a self, order: &'a TrialOrder) -> Steps<'a> {
         Steps {
             trial: order.trial,
@@ -160,12 +203,12 @@ impl Run<'_, '_> {
 
     /// Goes round the steps of one worker.
     fn work(self, by: Option<&str>) -> Ended {
-        let Bench { watch, tickets, .. } = self.bench;
+        let watch = self.bench.watch;
         let mut completed = vec![0; self.phase.steps.len()];
         let mut end = End::Rounds;
         'rounds: for iteration in 0..self.phase.times {
-            if iteration % DRAIN_ROUNDS == 0 && tickets.is_some() {
-                self.bench.with_tickets(Tickets::drain);
+            if iteration % DRAIN_ROUNDS == 0 {
+                self.bench.drain();
             }
             for (at, step) in self.phase.steps.iter().enumerate().filter(|(_, step)| step.by.as_deref() == by)
             {
@@ -197,6 +240,11 @@ impl Run<'_, '_> {
         if outcome.given_up {
             return Ok(End::GivenUp);
         }
+        if let Some(counters) = &outcome.reading {
+            let (trial, counters) = (self.order.trial, counters.clone());
+            let step = Some(step.name.clone());
+            (self.bench.emit)(Event::Counters { trial, when: When::Step, step, counters })?;
+        }
         let mut first = false;
         let failed = outcome.result.is_err() || outcome.problem.is_some();
         if let (false, Some(count)) = (failed, completed.get_mut(place.at)) {
@@ -204,7 +252,7 @@ impl Run<'_, '_> {
             first = *count == 1;
         }
         if first || failed {
-            (self.bench.emit)(Event::Step(self.event(place, step, &outcome, (from, to))?))?;
+            (self.bench.emit)(Event::Step(Box::new(self.event(place, step, &outcome, (from, to))?)))?;
         }
         Ok(if failed { End::Failed(outcome.result.err()) } else { End::Rounds })
     }
@@ -265,6 +313,8 @@ impl Run<'_, '_> {
             held: outcome.held.clone(),
             problem: outcome.problem.clone(),
             region: outcome.region.clone(),
+            signal: None,
+            extents: None,
         })
     }
 }
@@ -281,7 +331,13 @@ fn after(trial: u32, bench: &mut Bench<'_>) -> Result<(), Failure> {
     let mounted = bench.site.is_mounted();
     if mounted {
         let counters = bench.site.with(Mounted::counters)?;
-        (bench.emit)(Event::Counters { trial, when: When::After, counters })?;
+        (bench.emit)(Event::Counters { trial, when: When::After, step: None, counters })?;
+    }
+    if let Some(sums) = bench.may_use.take() {
+        let mut sums = sums.into_inner().unwrap_or_else(PoisonError::into_inner);
+        for event in sums.events(trial, &bench.site.fsids()) {
+            (bench.emit)(event)?;
+        }
     }
     for event in
         bench.with_tickets(|tickets| tickets.events(trial, &bench.site.fsids())).into_iter().flatten()

@@ -10,13 +10,14 @@ use std::fs::File;
 use brim_trial::event::{HeldRequest, Problem};
 use brim_trial::expression::OutOfRange;
 use brim_trial::operation::Range;
-use brim_trial::{ByteRange, Bytes, Errno, Expression, Operation};
+use brim_trial::{ByteRange, Bytes, Counters, Errno, Expression, Operation};
 use rustix::fs::{AtFlags, FallocateFlags, IFlags};
 use rustix::io;
 
 use crate::Failure;
 use crate::asks::Asks;
 use crate::device::Device;
+use crate::filesystem::Mounted;
 use crate::protocol::{Answer, Ask, FaultOrder};
 use crate::region;
 use crate::site::Site;
@@ -38,6 +39,8 @@ pub(crate) struct Outcome {
     pub(crate) problem: Option<Problem>,
     /// Where a fault was armed.
     pub(crate) region: Option<Vec<ByteRange>>,
+    /// What the filesystem counts, where the step was to read that.
+    pub(crate) reading: Option<Counters>,
     /// What it waited for will not come: nothing can be said of it, or of what was to follow.
     pub(crate) given_up: bool,
 }
@@ -82,6 +85,10 @@ impl Steps<'_> {
             Operation::ResizeDisk { size } => self.resize(Bytes(round.value(size)?)),
             Operation::Scrub {} => Ok(Outcome::new("ioctl", self.site.at(|root| sys::btrfs::scrub(root)))),
             Operation::DropCaches {} => whole::drop_caches(),
+            Operation::Counters {} => {
+                let reading = self.site.with(Mounted::counters)?;
+                Ok(Outcome { reading: Some(reading), ..Outcome::new("counters", Ok(0)) })
+            }
             Operation::Panic { trial } => whole::panic_in(*trial, self.trial),
             Operation::Remount {} => self.remount(),
             Operation::Check {} => self.check(),
@@ -202,7 +209,16 @@ impl Steps<'_> {
 impl Outcome {
     fn new(syscall: &'static str, result: io::Result<u64>) -> Self {
         let result = result.map_err(|errno| Errno(errno.raw_os_error()));
-        Self { syscall, result, short: None, held: None, problem: None, region: None, given_up: false }
+        Self {
+            syscall,
+            result,
+            short: None,
+            held: None,
+            problem: None,
+            region: None,
+            reading: None,
+            given_up: false,
+        }
     }
 
     fn holding(self, held: Vec<HeldRequest>) -> Self {

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use brim_trial::event::{KERNEL_LOG, TICKETS};
+use brim_trial::event::{KERNEL_LOG, MAY_USE, TICKETS};
 use brim_trial::plan::Filesystem;
 use brim_trial::{Bytes, Event, Nanos};
 use rustix::mount::{MountFlags, UnmountFlags};
@@ -17,6 +17,7 @@ use crate::filesystem::{self, Mounted};
 use crate::fill;
 use crate::kernel_log::KernelLog;
 use crate::loop_device::{LoopDevice, SECTOR};
+use crate::may_use::MayUseSums;
 use crate::namespace::{self, RunDirectory};
 use crate::nbd_device::{NbdDevice, NbdSettings};
 use crate::phase::{self, Bench};
@@ -165,8 +166,15 @@ impl Worker {
             let channel = channel.lock().unwrap_or_else(PoisonError::into_inner);
             protocol::send(&channel, &Message::Event(event)).trying(|| "tell the executor".to_owned())
         };
+        let may_use = order.wanted.may_use.then(|| MayUseSums::record(&self.run.tracing()));
+        let may_use = may_use.transpose().or_else(|failure| {
+            // Not every kernel has tracepoints.
+            let (evidence, why) = (MAY_USE.to_owned(), failure.to_string());
+            emit(Event::Missing { evidence, why }).map(|()| None)
+        })?;
         let bench = Bench {
             site: &site,
+            may_use: may_use.map(Mutex::new),
             device,
             tickets: self.tickets.as_mut().map(Mutex::new),
             kernel_log: self.kernel_log.as_mut(),

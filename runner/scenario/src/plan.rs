@@ -2,9 +2,10 @@
 
 use brim_device::fault::Row;
 use brim_trial::plan::{Device, Filesystem, Phase, Prepare};
-use brim_trial::{BLOCK, Bytes, FilesystemKind, Nanos, Plan};
+use brim_trial::{BLOCK, Bytes, Condition, FilesystemKind, Nanos, Plan};
 
 use crate::check;
+use crate::condition::{self, Scene};
 use crate::error::{Checked, Objection};
 use crate::fault;
 use crate::params::Values;
@@ -31,18 +32,18 @@ pub(crate) fn plan(
     };
     let phases: Vec<Phase> =
         file.phases.iter().map(|phase| step::phase(phase, &device, reader)).collect::<Checked<_>>()?;
-    let conditions = file.reproduced.get_ref().iter().map(|entry| step::condition(entry, &phases, reader));
+    let scene =
+        Scene { filesystem: check::filesystem(&file.filesystem.kind)?, device: &device, phases: &phases };
+    let conditions = file.reproduced.get_ref().iter().map(|entry| condition::condition(entry, scene, reader));
     let mut reproduced = conditions.collect::<Checked<Vec<_>>>()?;
     if reproduced.is_empty() {
         let place = Place::scenario(file.reproduced.span());
         return Err(Objection::new(place, "nothing says when the bug is reproduced", "empty")
-            .help("add a `[[reproduced]]` with `step`, and `errno` or `space`"));
+            .help("add a `[[reproduced]]`: a `step` and how it fails, a `counter`, or what else docs/scenarios.md has"));
     }
     if kind != FilesystemKind::Btrfs {
         // Only btrfs tells which reservation it refused; elsewhere the rest of the condition has to do.
-        for condition in &mut reproduced {
-            condition.space = None;
-        }
+        reproduced.iter_mut().for_each(Condition::forget_space);
     }
     Ok(Plan {
         scenario: check::fixed(&file.name, "name")?,

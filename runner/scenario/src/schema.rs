@@ -1,5 +1,6 @@
 //! The keys of a scenario file, as they are written. What the values mean is checked elsewhere.
 
+pub(crate) mod condition;
 pub(crate) mod fault;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use toml::Spanned;
 
+pub(crate) use condition::Reproduced;
 pub(crate) use fault::Fault;
 
 /// A string, and where it stands.
@@ -41,7 +43,7 @@ pub(crate) struct File {
     pub(crate) faults: Vec<Table<Fault>>,
     #[serde(rename = "phase")]
     pub(crate) phases: Vec<Table<Phase>>,
-    pub(crate) reproduced: Spanned<Vec<Table<Reproduced>>>,
+    pub(crate) reproduced: Spanned<Vec<Spanned<Table<Reproduced>>>>,
     #[serde(default)]
     pub(crate) known: Vec<Table<Known>>,
 }
@@ -162,6 +164,7 @@ pub(crate) enum Verb {
     Reflink(Table<Reflink>),
     Scrub(Table<Nothing>),
     DropCaches(Table<Nothing>),
+    Counters(Table<Nothing>),
     Panic(Table<Panic>),
     Remount(Table<Nothing>),
     Check(Table<Nothing>),
@@ -261,15 +264,6 @@ pub(crate) struct Size {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Reproduced {
-    pub(crate) step: Text,
-    pub(crate) errno: Option<Text>,
-    pub(crate) space: Option<Text>,
-    pub(crate) content: Option<Text>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct Known {
     pub(crate) filesystem: Option<Text>,
     pub(crate) kernel: Option<Text>,
@@ -320,7 +314,6 @@ shapes! {
     PowerCut => "a table such as `{}`, or `{ kept = \"50 %\", torn = \"10 %\" }`",
     Truncate => "a table with `file` and `size`",
     Size => "a table such as `{ size = \"64 MiB\" }`",
-    Reproduced => "a table with `step`, and `errno` or `space`",
     Known => "a table with `verdict`",
 }
 

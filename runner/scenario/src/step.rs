@@ -3,9 +3,8 @@
 mod disk;
 
 use brim_device::{Ratio, Survival};
-use brim_trial::event::SpaceKind;
 use brim_trial::operation::Expect;
-use brim_trial::plan::{self, Condition, Device, Phase, Step};
+use brim_trial::plan::{Device, Phase, Step};
 use brim_trial::{Content, Errno, Expression, Operation};
 use toml::Spanned;
 
@@ -73,33 +72,9 @@ fn workers(phase: &schema::Phase) -> Checked<usize> {
     Ok(workers.len())
 }
 
-/// One `[[reproduced]]`, which names one of the steps of `phases`.
-pub(crate) fn condition(
-    entry: &schema::Reproduced,
-    phases: &[Phase],
-    reader: &mut Reader<'_>,
-) -> Checked<Condition> {
-    let step = check::fixed(&entry.step, "step")?;
-    let mut names: Vec<&str> =
-        phases.iter().flat_map(|phase| &phase.steps).map(|step| step.name.as_str()).collect();
-    names.dedup();
-    if !names.contains(&step.as_str()) {
-        let mut seen = std::collections::BTreeSet::new();
-        names.retain(|name| seen.insert(*name));
-        let place = Place::scenario(entry.step.span());
-        return Err(Objection::new(place, format!("no step is called `{step}`"), "names no step").help(
-            suggest::help(&step, &names, "steps of this scenario (by their `name`, else their verb)"),
-        ));
-    }
-    let errno = entry.errno.as_ref().map(|name| errno(name, "errno", reader)).transpose()?;
-    let spaces =
-        [SpaceKind::Data, SpaceKind::Metadata, SpaceKind::System].map(|space| (space, space.to_string()));
-    let spaces: Vec<(&str, SpaceKind)> = spaces.iter().map(|(space, name)| (name.as_str(), *space)).collect();
-    let space = entry.space.as_ref().map(|name| option(name, "space", &spaces, reader)).transpose()?;
-    let contents = [("lost", plan::Content::Lost)];
-    let content =
-        entry.content.as_ref().map(|name| option(name, "content", &contents, reader)).transpose()?;
-    Ok(Condition { step, errno, space, content })
+/// The fault that `key` names.
+pub(crate) fn a_fault(given: &schema::Text, key: &str, device: &Device) -> Checked<String> {
+    disk::a_fault(check::fixed(given, key)?, given.span(), &device.faults)
 }
 
 /// A count of `key` that is not zero.
@@ -176,6 +151,14 @@ fn step(
     }
     possible(&operation, Place::scenario(place), setting)?;
     let name = step.name.as_ref().map(|name| check::fixed(name, "name")).transpose()?;
+    if let (Some(field), Some("before" | "after")) = (&step.name, name.as_deref())
+        && matches!(operation, Operation::Counters {})
+    {
+        let message = format!("`{}` is a reading that every trial takes", field.get_ref());
+        return Err(Objection::new(Place::scenario(field.span()), message, "taken").help(
+            "`before` is the one before the first step, `after` the one after the last: use another name",
+        ));
+    }
     let by = step.by.as_ref().map(|by| check::fixed(by, "by")).transpose()?;
     Ok(Step { name: name.unwrap_or_else(|| operation.verb().to_owned()), operation, by })
 }
@@ -246,6 +229,7 @@ fn operation(verb: &schema::Verb, setting: Setting<'_>, reader: &mut Reader<'_>)
         },
         Verb::Scrub(_) => Operation::Scrub {},
         Verb::DropCaches(_) => Operation::DropCaches {},
+        Verb::Counters(_) => Operation::Counters {},
         Verb::Panic(given) => {
             let trial = given.trial.as_ref().map(|trial| at_least_one(trial, "trial", reader));
             Operation::Panic { trial: trial.transpose()? }
@@ -347,7 +331,8 @@ fn expect(field: Option<&schema::Text>, reader: &mut Reader<'_>) -> Checked<Expe
     field.map_or(Ok(Expect::Written), |field| option(field, "expect", &options, reader))
 }
 
-fn option<T: Copy>(
+/// The one of `options` that `key` names.
+pub(crate) fn option<T: Copy>(
     field: &schema::Text,
     key: &str,
     options: &[(&str, T)],
@@ -357,7 +342,8 @@ fn option<T: Copy>(
     check::choose(&found.value, found.place, key, options)
 }
 
-fn errno(field: &schema::Text, key: &str, reader: &mut Reader<'_>) -> Checked<Errno> {
+/// The error number that `key` names.
+pub(crate) fn errno(field: &schema::Text, key: &str, reader: &mut Reader<'_>) -> Checked<Errno> {
     let Found { value, place } = reader.text(field)?;
     value.parse().map_err(|_| {
         let names: Vec<&str> = Errno::names().collect();

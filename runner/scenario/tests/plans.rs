@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use brim_device::fault::ErrorName;
 use brim_scenario::{Scenario, Settings};
+use brim_trial::condition::Content;
 use brim_trial::operation::{Release, Which};
-use brim_trial::plan::Content;
-use brim_trial::{Bytes, Expression, FilesystemKind, Nanos, Operation, Plan, Verdict};
+use brim_trial::{Bytes, Condition, Expression, FilesystemKind, Nanos, Operation, Plan, Verdict};
 use proptest::prelude::*;
 
 const REPRODUCER: &str = "btrfs/fallocate-then-pwrite";
@@ -307,8 +307,9 @@ fn every_key_arrives_in_the_plan() {
     let (from, to, offset, length) = ("blob".to_owned(), "other".to_owned(), block(1), block(2));
     let reflink = Operation::Reflink { from, to, to_offset: offset.clone(), offset, length };
     assert_eq!(made.phases[2].steps[5].operation, reflink);
-    assert_eq!(made.reproduced[0].content, Some(Content::Lost));
-    assert_eq!(made.reproduced[1].step, "first");
+    let of_steps: Vec<_> = made.reproduced.iter().flat_map(Condition::steps).collect();
+    assert_eq!(of_steps[0].content, Some(Content::Lost));
+    assert_eq!(of_steps[1].step, "first");
     assert_eq!(made.known.len(), 1);
     for (rounds, count) in [("1", 0), ("2", 1), ("3", 0)] {
         assert_eq!(plan(&scenario, None, &[("rounds", rounds)]).known.len(), count, "{rounds} rounds");

@@ -45,13 +45,16 @@ pub enum Event {
     Counters {
         /// Which trial.
         trial: u32,
-        /// Before the first step, or after the last.
+        /// Before the first step, after the last, or by a step.
         when: When,
+        /// The step, where it is by one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<String>,
         /// The reading.
         counters: Counters,
     },
     /// A step ended: the first time it did so without an error in its phase, and each time it failed.
-    Step(StepEvent),
+    Step(Box<StepEvent>),
     /// A phase ended.
     Phase {
         /// Which trial.
@@ -67,6 +70,8 @@ pub enum Event {
     Crash(Crash),
     /// A reservation ticket failed in the kernel.
     Ticket(Ticket),
+    /// What the kernel did to a counter of reserved bytes, where a condition asks for it.
+    MayUse(MayUse),
     /// A new line in the kernel log.
     KernelLog(KernelLogLine),
     /// The mount after the last step.
@@ -76,10 +81,13 @@ pub enum Event {
         /// Whether the kernel made it read-only.
         read_only: bool,
     },
-    /// What the kernel asked of the disk between the first step and the last.
+    /// What the kernel asked of the disk between the first step and the last; also phase by phase, where a condition asks for it.
     Requests {
         /// Which trial.
         trial: u32,
+        /// In this phase alone, from 0.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        phase: Option<usize>,
         /// By operation: `read`, `write`, `flush`, `trim`, `zeroes`. What was not asked for is not here.
         requests: BTreeMap<String, RequestCount>,
     },
@@ -102,7 +110,7 @@ pub enum Event {
     },
     /// Evidence that could not be had here, and why. The run goes on without it.
     Missing {
-        /// What: `tickets`, `kernel-log`.
+        /// What: `tickets`, `may-use`, `kernel-log`.
         evidence: String,
         /// Why.
         why: String,
@@ -124,6 +132,8 @@ pub enum Event {
 
 /// The evidence of [`Event::Missing`] that tells data from metadata.
 pub const TICKETS: &str = "tickets";
+/// The evidence of [`Event::Missing`] that is the changes of reserved bytes.
+pub const MAY_USE: &str = "may-use";
 /// The evidence of [`Event::Missing`] that is the kernel's own words.
 pub const KERNEL_LOG: &str = "kernel-log";
 
@@ -179,7 +189,7 @@ pub struct Prepared {
     pub seconds: f64,
 }
 
-/// Before the first step, or after the last.
+/// Before the first step, after the last, or by a step in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum When {
@@ -187,6 +197,8 @@ pub enum When {
     Before,
     /// After the last.
     After,
+    /// When a step asked for it.
+    Step,
 }
 
 /// A step ended.
@@ -229,13 +241,30 @@ pub struct StepEvent {
     pub problem: Option<Problem>,
     /// The bytes of the disk that a fault was armed for, where it has a region.
     pub region: Option<Vec<ByteRange>>,
+    /// The signal that ended it, where one did: `SIGBUS`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<String>,
+    /// The extents of the file it looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extents: Option<Extents>,
+}
+
+/// How many extents a file has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extents {
+    /// All of them.
+    pub count: u64,
+    /// Those that another file has too.
+    pub shared: u64,
+    /// Those that nothing was written to.
+    pub unwritten: u64,
 }
 
 impl StepEvent {
     /// Whether the step failed, in whatever way.
     #[must_use]
     pub fn failed(&self) -> bool {
-        self.errno.is_some() || self.problem.is_some()
+        self.errno.is_some() || self.problem.is_some() || self.signal.is_some()
     }
 }
 
@@ -366,6 +395,23 @@ pub struct Ticket {
     pub count: u64,
 }
 
+/// What the kernel did to `bytes_may_use` of a space from before the first step to after the last, from the tracepoint
+/// `btrfs:update_bytes_may_use`. It is hit before the counter stops at zero (fs/btrfs/space-info.h, v6.12), so that the sum
+/// goes below zero where more was taken than had been added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MayUse {
+    /// Which trial.
+    pub trial: u32,
+    /// Of which space.
+    pub space: SpaceKind,
+    /// The sum of all that was added.
+    pub added: Bytes,
+    /// The sum of all that was taken.
+    pub taken: Bytes,
+    /// How often it was changed.
+    pub updates: u64,
+}
+
 /// A line of the kernel log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelLogLine {
@@ -404,6 +450,20 @@ pub struct TrialVerdictEvent {
     pub space: Option<SpaceKind>,
     /// Why it is inconclusive, where it is.
     pub reason: Option<String>,
+    /// What each condition of the scenario rests on, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
+}
+
+/// What a condition rests on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// The condition, in words.
+    pub condition: String,
+    /// Whether it holds; `None` where that could not be seen.
+    pub holds: Option<bool>,
+    /// What was seen, or why nothing was.
+    pub found: String,
 }
 
 /// What a set of parameters came to.
@@ -439,6 +499,9 @@ pub struct VerdictEvent {
     pub space: Option<SpaceKind>,
     /// Why it is inconclusive, where it is.
     pub reason: Option<String>,
+    /// What each condition rests on in that trial.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
     /// The seed of everything drawn.
     pub seed: u64,
     /// How long it took, preparation and all.

@@ -117,6 +117,8 @@ pub enum Operation {
     Scrub {},
     /// Drops what the machine has cached and could read again.
     DropCaches {},
+    /// Reads the filesystem's counters, for conditions to speak of.
+    Counters {},
     /// Panics the kernel of a guest.
     Panic {
         /// In this trial alone, counted from 1; in every trial if `None`.
@@ -253,6 +255,7 @@ impl Operation {
             Self::Reflink { .. } => "reflink",
             Self::Scrub {} => "scrub",
             Self::DropCaches {} => "drop_caches",
+            Self::Counters {} => "counters",
             Self::Panic { .. } => "panic",
             Self::Remount {} => "remount",
             Self::Check {} => "check",
@@ -284,6 +287,7 @@ impl Operation {
             | Self::ResizeDisk { .. }
             | Self::Scrub {}
             | Self::DropCaches {}
+            | Self::Counters {}
             | Self::Panic { .. }
             | Self::Remount {}
             | Self::Check {}

@@ -119,7 +119,7 @@ fn a_gate(name: String, place: std::ops::Range<usize>, faults: &[Row]) -> Checke
 }
 
 /// `name`, which is that of a fault.
-fn a_fault(name: String, place: std::ops::Range<usize>, faults: &[Row]) -> Checked<String> {
+pub(super) fn a_fault(name: String, place: std::ops::Range<usize>, faults: &[Row]) -> Checked<String> {
     let names: Vec<&str> = faults.iter().map(|row| row.name.as_str()).collect();
     if names.contains(&name.as_str()) {
         return Ok(name);
