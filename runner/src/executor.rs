@@ -27,7 +27,8 @@ pub(crate) struct Settings {
 
 /// Refuses a plan on a kernel that is not for it, before anything runs; `None` is the running one.
 pub(crate) fn allow(plan: &Plan, kernel: Option<&Kernel>) -> Result<(), Error> {
-    let Some(does) = plan.needs_a_guest().filter(|_| kernel.is_none()) else { return Ok(()) };
+    let awaits = plan.awaits_a_crash().then_some("is to find out whether its kernel crashes");
+    let Some(does) = plan.needs_a_guest().or(awaits).filter(|_| kernel.is_none()) else { return Ok(()) };
     Err(Error::Usage {
         what: format!("{} {does}, and this one is the host's", plan.scenario),
         help: "run it in a guest: `brim run … --kernel uml/6.12`".to_owned(),
@@ -148,6 +149,7 @@ impl<'a> Executor<'a> {
             phases: plan.phases.clone(),
             step_limit: plan.step_limit,
             faults: plan.device.faults.iter().map(|row| fault_order(plan, row)).collect(),
+            wanted: plan.wanted(),
         };
         let dice = self.settings.seed.wrapping_add(u64::from(number).wrapping_mul(TRIAL_STRIDE));
         Trial { order, faults: plan.device.faults.clone(), dice }
@@ -180,6 +182,7 @@ impl<'a> Executor<'a> {
             errno: shown.and_then(|trial| trial.errno),
             space: shown.and_then(|trial| trial.space),
             reason: shown.map_or_else(|| judge::unreached(plan, &self.journal), |trial| trial.reason.clone()),
+            findings: shown.map_or_else(Vec::new, |trial| trial.findings.clone()),
             seed: self.settings.seed,
             seconds,
             command,

@@ -11,6 +11,8 @@
 mod bench;
 #[path = "system/beside.rs"]
 mod beside;
+#[path = "system/conditions.rs"]
+mod conditions;
 #[path = "system/ctl.rs"]
 mod ctl;
 #[path = "system/end.rs"]
@@ -66,6 +68,7 @@ fn main() {
         beside::tests(),
         gates::tests(),
         operations::tests(),
+        conditions::tests(),
         regions::tests(),
         races::tests(),
         program::tests(),

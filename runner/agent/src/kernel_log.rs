@@ -58,6 +58,35 @@ impl KernelLog {
     }
 }
 
+/// The lines that the kernel has printed since a moment, for steps that wait for one.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    log: KernelLog,
+    /// The block device under test: `loop0`.
+    device: String,
+    read: Vec<KernelLogLine>,
+}
+
+impl Lines {
+    /// From this moment on, those that may concern `device`.
+    pub(crate) fn from_now(device: &str) -> Result<Self, Failure> {
+        let mut log = KernelLog::open()?;
+        log.skip()?;
+        Ok(Self { log, device: device.to_owned(), read: Vec::new() })
+    }
+
+    /// Takes what is new.
+    pub(crate) fn read(&mut self) -> Result<(), Failure> {
+        self.read.extend(self.log.new_lines(0, &self.device)?);
+        Ok(())
+    }
+
+    /// How many are like this.
+    pub(crate) fn count(&self, like: impl Fn(&str) -> bool) -> u64 {
+        u64::try_from(self.read.iter().filter(|line| like(&line.text)).count()).unwrap_or(u64::MAX)
+    }
+}
+
 /// One record: `PRIORITY,SEQUENCE,TIME,FLAGS[,…];TEXT`, then lines of its dictionary, each after a space.
 fn parse(record: &str, trial: u32) -> Option<KernelLogLine> {
     let (prefix, rest) = record.split_once(';')?;

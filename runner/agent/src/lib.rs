@@ -15,6 +15,7 @@ mod fill;
 pub mod guest;
 mod kernel_log;
 mod loop_device;
+mod may_use;
 pub mod modules;
 mod namespace;
 mod nbd_device;

@@ -3,9 +3,10 @@
 mod tally;
 mod who;
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use brim_trial::event::{SpaceKind, StepEvent, When};
+use brim_trial::event::{RequestCount, SpaceKind, StepEvent, When};
 use brim_trial::operation::Range;
 use brim_trial::{BLOCK, Bytes, Errno, Event, Nanos, Operation, Phase, Round, Step};
 
@@ -13,8 +14,9 @@ use crate::Failure;
 use crate::asks::Asks;
 use crate::device::Device;
 use crate::filesystem::Mounted;
-use crate::kernel_log::KernelLog;
-use crate::protocol::{Ask, TrialOrder};
+use crate::kernel_log::{KernelLog, Lines};
+use crate::may_use::MayUseSums;
+use crate::protocol::{Answer, Ask, TrialOrder};
 use crate::rescue::Rescue;
 use crate::site::Site;
 use crate::steps::{self, Outcome, Steps, Turn};
@@ -22,7 +24,8 @@ use crate::sys;
 use crate::tickets::Tickets;
 use crate::watch::{self, Watch};
 use tally::Tally;
-use who::{Company, Who};
+pub(crate) use who::Company;
+use who::Who;
 
 /// How many rounds of a phase the trace rings have to hold the tickets of.
 const DRAIN_ROUNDS: u64 = 64;
@@ -35,8 +38,12 @@ pub(crate) struct Bench<'a> {
     pub(crate) device: &'a Device,
     /// The recorder of refused reservations, where there is one.
     pub(crate) tickets: Option<Mutex<&'a mut Tickets>>,
+    /// The recorder of reserved bytes, where that is wanted and can be had.
+    pub(crate) may_use: Option<Mutex<MayUseSums>>,
     /// The kernel log, where it can be read.
     pub(crate) kernel_log: Option<&'a mut KernelLog>,
+    /// What it has printed since the trial began, where a step waits for that.
+    pub(crate) log: Option<Mutex<Lines>>,
     /// Where the present step is told.
     pub(crate) watch: &'a Watch,
     /// What puts right what steps leave behind.
@@ -55,12 +62,20 @@ pub(crate) fn run(order: &TrialOrder, mut bench: Bench<'_>) -> Result<(), Failur
         log.skip()?;
     }
     let counters = bench.site.with(Mounted::counters)?;
-    (bench.emit)(Event::Counters { trial, when: When::Before, counters })?;
-    bench.steps(order).arm_first()?;
+    (bench.emit)(Event::Counters { trial, when: When::Before, step: None, counters })?;
+    bench.steps(order, &Company::default()).arm_first()?;
+    let mut asked = if order.wanted.phases { bench.count_requests()? } else { Requests::new() };
     for (index, phase) in order.phases.iter().enumerate() {
         let company = Company::of(phase);
         let run = Run { order, index, phase, company: &company, bench: &bench };
-        match run.phase()? {
+        let end = run.phase()?;
+        if order.wanted.phases {
+            let now = bench.count_requests()?;
+            let requests = since(&asked, &now);
+            (bench.emit)(Event::Requests { trial, phase: Some(index), requests })?;
+            asked = now;
+        }
+        match end {
             End::Rounds | End::GivenUp => {}
             // What the phase waited for is how it ends; any other error ends the trial.
             End::Failed(Some(errno)) if Some(errno) == phase.until => {}
@@ -71,8 +86,39 @@ pub(crate) fn run(order: &TrialOrder, mut bench: Bench<'_>) -> Result<(), Failur
     after(trial, &mut bench)
 }
 
+/// What was asked of the disk, by operation.
+type Requests = BTreeMap<String, RequestCount>;
+
+/// What `now` has more than `before`.
+fn since(before: &Requests, now: &Requests) -> Requests {
+    let more = |(op, count): (&String, &RequestCount)| {
+        let none = RequestCount { requests: 0, bytes: Bytes(0) };
+        let before = before.get(op).copied().unwrap_or(none);
+        let requests = count.requests.saturating_sub(before.requests);
+        let bytes = Bytes(count.bytes.0.saturating_sub(before.bytes.0));
+        (requests > 0).then(|| (op.clone(), RequestCount { requests, bytes }))
+    };
+    now.iter().filter_map(more).collect()
+}
+
 impl Bench<'_> {
-    fn steps<'a>(&'a self, order: &'a TrialOrder) -> Steps<'a> {
+    fn count_requests(&self) -> Result<Requests, Failure> {
+        let failed = |why: String| Failure::new("count the requests of the disk", why);
+        match self.asks.ask(Ask::CountRequests)?.map_err(failed)? {
+            Answer::Requests(requests) => Ok(requests),
+            other => Err(failed(format!("the answer is {other:?}"))),
+        }
+    }
+
+    /// Makes room in the trace rings.
+    fn drain(&self) {
+        self.with_tickets(Tickets::drain);
+        if let Some(sums) = &self.may_use {
+            sums.lock().unwrap_or_else(PoisonError::into_inner).drain();
+        }
+    }
+
+    fn steps<'a>(&'a self, order: &'a TrialOrder, company: &'a Company<'a>) -> Steps<'a> {
         Steps {
             trial: order.trial,
             site: self.site,
@@ -80,6 +126,8 @@ impl Bench<'_> {
             asks: self.asks,
             watch: self.watch,
             rescue: self.rescue,
+            company,
+            log: self.log.as_ref(),
             faults: &order.faults,
         }
     }
@@ -152,6 +200,7 @@ impl Run<'_, '_> {
         self.company.is_done(who.by);
         if !matches!(ended, Ok((End::Rounds, _))) {
             // The others go on to their end, and nobody is left to open a gate for them.
+            self.company.give_up();
             self.bench.asks.ask(Ask::GiveUp)?.map_err(|why| Failure::new("give up", why))?;
         }
         ended
@@ -181,8 +230,8 @@ impl Run<'_, '_> {
             if iteration > 0 && beside.is_some_and(|other| self.company.are_done(other)) {
                 break;
             }
-            if iteration % DRAIN_ROUNDS == 0 && self.bench.tickets.is_some() {
-                self.bench.with_tickets(Tickets::drain);
+            if iteration % DRAIN_ROUNDS == 0 {
+                self.bench.drain();
             }
             let round = Round { iteration, copy: who.copy };
             end = self.round(who, round, &mut tally)?;
@@ -235,10 +284,15 @@ impl Run<'_, '_> {
         self.bench.watch.begin(self.order.trial, &who.doing(&step.name), self.order.step_limit);
         let from = sys::monotonic();
         let turn = Turn { round: place.round, seed: seed(self.order, self.index, place) };
-        let outcome = self.bench.steps(self.order).run(&step.operation, turn)?;
+        let outcome = self.bench.steps(self.order, self.company).run(&step.operation, turn)?;
         let to = sys::monotonic();
         if outcome.given_up {
             return Ok(End::GivenUp);
+        }
+        if let Some(counters) = &outcome.reading {
+            let (trial, counters) = (self.order.trial, counters.clone());
+            let step = Some(step.name.clone());
+            (self.bench.emit)(Event::Counters { trial, when: When::Step, step, counters })?;
         }
         let nanos = outcome.nanos.unwrap_or(Nanos(to - from));
         let errno = outcome.result.err();
@@ -329,7 +383,13 @@ fn after(trial: u32, bench: &mut Bench<'_>) -> Result<(), Failure> {
     let mounted = bench.site.is_mounted();
     if mounted {
         let counters = bench.site.with(Mounted::counters)?;
-        (bench.emit)(Event::Counters { trial, when: When::After, counters })?;
+        (bench.emit)(Event::Counters { trial, when: When::After, step: None, counters })?;
+    }
+    if let Some(sums) = bench.may_use.take() {
+        let mut sums = sums.into_inner().unwrap_or_else(PoisonError::into_inner);
+        for event in sums.events(trial, &bench.site.fsids()) {
+            (bench.emit)(event)?;
+        }
     }
     for event in
         bench.with_tickets(|tickets| tickets.events(trial, &bench.site.fsids())).into_iter().flatten()

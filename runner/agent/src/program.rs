@@ -50,7 +50,7 @@ pub(crate) fn run(
         log.skip()?;
     }
     let counters = evidence.mounted.counters()?;
-    events.push(Event::Counters { trial: TRIAL, when: When::Before, counters });
+    events.push(Event::Counters { trial: TRIAL, when: When::Before, step: None, counters });
     let filter = format!("ret == -{}", Errno::ENOSPC.0);
     let recorded = Tracepoint::record(
         evidence.tracing,
@@ -85,7 +85,7 @@ pub(crate) fn run(
         no_space: no_space.map(|no_space| no_space.counts),
     }));
     let counters = evidence.mounted.counters()?;
-    events.push(Event::Counters { trial: TRIAL, when: When::After, counters });
+    events.push(Event::Counters { trial: TRIAL, when: When::After, step: None, counters });
     if let (Some(tickets), Some(fsid)) = (evidence.tickets, evidence.mounted.fsid()) {
         events.extend(tickets.events(TRIAL, &[fsid]));
     }

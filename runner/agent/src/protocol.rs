@@ -8,7 +8,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use brim_trial::event::HeldRequest;
+use brim_trial::condition::Wanted;
+use brim_trial::event::{HeldRequest, RequestCount};
 use brim_trial::operation::Release;
 use brim_trial::plan::Filesystem;
 use brim_trial::{ByteRange, Bytes, Counters, Event, Nanos, Phase, Survival};
@@ -81,6 +82,9 @@ pub struct TrialOrder {
     pub step_limit: Nanos,
     /// The faults of the disk.
     pub faults: Vec<FaultOrder>,
+    /// What is to be looked at beside what always is.
+    #[serde(default)]
+    pub wanted: Wanted,
 }
 
 /// What the agent has to know of a fault.
@@ -155,6 +159,8 @@ pub enum Ask {
         /// What it is drawn from.
         seed: u64,
     },
+    /// To be told what was asked of it since it is there.
+    CountRequests,
     /// All gates opened for good, and every [`Ask::Await`] answered: what they wait for will not come.
     GiveUp,
 }
@@ -173,6 +179,8 @@ pub enum Answer {
     TooFew(u64),
     /// How much was lost with the power.
     Lost(Bytes),
+    /// What was asked of the disk, by operation.
+    Requests(BTreeMap<String, RequestCount>),
     /// The gates are open, so that what was to be waited for will not come.
     GivenUp,
 }

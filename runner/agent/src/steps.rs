@@ -13,17 +13,21 @@ mod wait;
 mod whole;
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 
 use brim_trial::event::{Extents, HeldRequest, Problem, Signal};
 use brim_trial::expression::OutOfRange;
 use brim_trial::operation::Range;
-use brim_trial::{ByteRange, Bytes, Errno, Expression, Nanos, Operation, Round};
+use brim_trial::{ByteRange, Bytes, Counters, Errno, Expression, Nanos, Operation, Round};
 use rustix::io;
 
 use crate::Failure;
 use crate::asks::Asks;
 use crate::device::Device;
 use crate::failure::Trying;
+use crate::filesystem::Mounted;
+use crate::kernel_log::Lines;
+use crate::phase::Company;
 use crate::protocol::{Answer, Ask, FaultOrder};
 use crate::region;
 use crate::rescue::Rescue;
@@ -52,6 +56,8 @@ pub(crate) struct Outcome {
     pub(crate) extents: Option<Extents>,
     /// How long the system call took, where that is less than the whole operation.
     pub(crate) nanos: Option<Nanos>,
+    /// What the filesystem counts, where the step was to read that.
+    pub(crate) reading: Option<Counters>,
     /// What it waited for will not come: nothing can be said of it, or of what was to follow.
     pub(crate) given_up: bool,
 }
@@ -66,6 +72,10 @@ pub(crate) struct Steps<'a> {
     pub(crate) asks: &'a Asks,
     pub(crate) watch: &'a Watch,
     pub(crate) rescue: &'a Rescue,
+    /// Those who are at work at the same time.
+    pub(crate) company: &'a Company<'a>,
+    /// What the kernel has printed since the trial began, where a step waits for that and it can be read.
+    pub(crate) log: Option<&'a Mutex<Lines>>,
     pub(crate) faults: &'a [FaultOrder],
 }
 
@@ -97,6 +107,10 @@ impl Steps<'_> {
             Operation::ResizeDisk { size } => self.resize(Bytes(turn.value(size)?)),
             Operation::Scrub {} => Ok(Outcome::new("ioctl", self.site.at(|root| sys::btrfs::scrub(root)))),
             Operation::DropCaches {} => whole::drop_caches(),
+            Operation::Counters {} => {
+                let reading = self.site.with(Mounted::counters)?;
+                Ok(Outcome { reading: Some(reading), ..Outcome::new("counters", Ok(0)) })
+            }
             Operation::Panic { trial } => whole::panic_in(*trial, self.trial),
             Operation::Remount {} => self.remount(),
             Operation::Check {} => self.check(),
@@ -114,6 +128,8 @@ impl Steps<'_> {
                 self.exec(&words, *exit)
             }
             Operation::Sleep { time } => Ok(self.sleep(*time)),
+            Operation::AwaitCounter { counter, is } => self.wait_for_counter(counter, *is),
+            Operation::AwaitLog { pattern, count } => self.wait_for_log(pattern, *count),
             Operation::Await { gate, count } => self.wait_held(gate, *count),
             Operation::Release { gate, some } => self.release(gate, some.as_ref()),
             Operation::Close { gate } => self.close(gate),
@@ -176,6 +192,7 @@ impl Outcome {
             signal: None,
             extents: None,
             nanos: None,
+            reading: None,
             given_up: false,
         }
     }

@@ -129,11 +129,7 @@ impl Tickets {
             else {
                 continue;
             };
-            let space = match flags {
-                flags if flags & DATA != 0 => SpaceKind::Data,
-                flags if flags & SYSTEM != 0 => SpaceKind::System,
-                _ => SpaceKind::Metadata,
-            };
+            let space = space_of(flags);
             let (thread, time) = (sample.thread, sample.time);
             self.refused.push(Refused {
                 thread,
@@ -144,5 +140,14 @@ impl Tickets {
                 errno: Errno(errno),
             });
         }
+    }
+}
+
+/// The space that btrfs' flags speak of. One that data and metadata share counts as that of data.
+pub(crate) fn space_of(flags: i64) -> SpaceKind {
+    match flags {
+        flags if flags & DATA != 0 => SpaceKind::Data,
+        flags if flags & SYSTEM != 0 => SpaceKind::System,
+        _ => SpaceKind::Metadata,
     }
 }

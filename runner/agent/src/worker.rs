@@ -4,9 +4,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use brim_trial::event::{KERNEL_LOG, TICKETS};
+use brim_trial::event::{KERNEL_LOG, MAY_USE, TICKETS};
 use brim_trial::plan::Filesystem;
-use brim_trial::{Bytes, Event, Nanos};
+use brim_trial::{Bytes, Event, Nanos, Operation};
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::Failure;
@@ -15,8 +15,9 @@ use crate::device::Device;
 use crate::failure::Trying;
 use crate::filesystem::{self, Mounted};
 use crate::fill;
-use crate::kernel_log::KernelLog;
+use crate::kernel_log::{KernelLog, Lines};
 use crate::loop_device::{LoopDevice, SECTOR};
+use crate::may_use::MayUseSums;
 use crate::namespace::{self, RunDirectory};
 use crate::nbd_device::{NbdDevice, NbdSettings};
 use crate::phase::{self, Bench};
@@ -180,8 +181,20 @@ impl Worker {
             let channel = channel.lock().unwrap_or_else(PoisonError::into_inner);
             protocol::send(&channel, &Message::Event(event)).trying(|| "tell the executor".to_owned())
         };
+        let may_use = order.wanted.may_use.then(|| MayUseSums::record(&self.run.tracing()));
+        let may_use = may_use.transpose().or_else(|failure| {
+            // Not every kernel has tracepoints.
+            let (evidence, why) = (MAY_USE.to_owned(), failure.to_string());
+            emit(Event::Missing { evidence, why }).map(|()| None)
+        })?;
+        let awaited = order.phases.iter().flat_map(|phase| &phase.steps);
+        let awaited =
+            awaited.map(|step| &step.operation).any(|step| matches!(step, Operation::AwaitLog { .. }));
+        let log = awaited.then(|| Lines::from_now(device.name()).map(Mutex::new)).transpose()?;
         let bench = Bench {
             site: &site,
+            log,
+            may_use: may_use.map(Mutex::new),
             device,
             tickets: self.tickets.as_mut().map(Mutex::new),
             kernel_log: self.kernel_log.as_mut(),

@@ -1,8 +1,8 @@
 //! The evidence of one trial, or of a program, line by line.
 
 use brim_trial::event::{
-    Crash, Found, KERNEL_LOG, KernelLogLine, Lateness, Lost, OtherExtents, Problem, Program, RequestCount,
-    Said, StepEvent, Stuck, Ticket, Timing, TooFew, When,
+    Crash, Finding, Found, KERNEL_LOG, KernelLogLine, Lateness, Lost, MayUse, OtherExtents, Problem, Program,
+    RequestCount, Said, StepEvent, Stuck, Ticket, Timing, TooFew, When,
 };
 use brim_trial::judge::blocks;
 use brim_trial::{Bytes, Counters, Event, Nanos};
@@ -13,6 +13,8 @@ use crate::style::Style;
 pub(crate) const LABEL: usize = 11;
 /// Lines of the kernel log that are shown; the journal has all of them.
 const LOG_LINES_MAX: usize = 12;
+/// Readings of the counters between the first step and the last that are shown.
+const READINGS_MAX: usize = 4;
 /// syslog(2)'s level of a warning: what is below speaks of an error.
 const WARNING: u8 = 4;
 
@@ -20,6 +22,7 @@ const WARNING: u8 = 4;
 #[must_use]
 pub fn lines(events: &[Event], trial: u32, style: Style) -> Vec<String> {
     let mut lines = Vec::new();
+    lines.extend(findings(events, trial));
     lines.extend(steps(events, trial));
     lines.extend(events.iter().filter_map(|event| match event {
         Event::Stuck(found) if found.trial == trial || found.trial == 0 => Some(stuck(found)),
@@ -32,6 +35,7 @@ pub fn lines(events: &[Event], trial: u32, style: Style) -> Vec<String> {
     }));
     lines.extend(space(events, trial));
     lines.extend(tickets(events, trial));
+    lines.extend(may_use(events, trial));
     lines.extend(requests(events, trial));
     lines.extend(faults(events, trial));
     lines.extend(kernel_log(events, trial, style));
@@ -48,6 +52,20 @@ fn crash(crash: &Crash, style: Style) -> Vec<String> {
     let first = panic.unwrap_or(lines.len().saturating_sub(LOG_LINES_MAX));
     let words = lines.iter().skip(first).take(LOG_LINES_MAX).map(|line| label("", style.faint(line)));
     std::iter::once(label("crash", style.strong(&crash.how))).chain(words).collect()
+}
+
+/// What each condition of the scenario rests on.
+fn findings(events: &[Event], trial: u32) -> Vec<String> {
+    let found = events.iter().find_map(|event| match event {
+        Event::TrialVerdict(verdict) if verdict.trial == trial => Some(&verdict.findings),
+        _ => None,
+    });
+    let line = |Finding { condition, holds, found }: &Finding| match holds {
+        Some(true) => label("holds", found),
+        Some(false) => label("holds not", format!("{condition}: {found}")),
+        None => label("open", format!("{condition}: {found}")),
+    };
+    found.into_iter().flatten().map(line).collect()
 }
 
 fn label(name: &str, text: impl std::fmt::Display) -> String {
@@ -195,7 +213,9 @@ fn ran(program: &Program) -> String {
 
 fn reading(events: &[Event], trial: u32, wanted: When) -> Option<&Counters> {
     events.iter().find_map(|event| match event {
-        Event::Counters { trial: of, when, counters } if *of == trial && *when == wanted => Some(counters),
+        Event::Counters { trial: of, when, counters, .. } if *of == trial && *when == wanted => {
+            Some(counters)
+        }
         _ => None,
     })
 }
@@ -208,7 +228,17 @@ fn space(events: &[Event], trial: u32) -> Vec<String> {
         lines.push(label("data free", free(before)));
         return lines;
     };
-    lines.push(label("data free", format!("{} → {}", free(before), free(after))));
+    let readings = events.iter().filter_map(|event| match event {
+        Event::Counters { trial: of, step: Some(step), counters, .. } if *of == trial => {
+            Some(format!("{} at \"{step}\" → ", free(counters)))
+        }
+        _ => None,
+    });
+    let mut readings: Vec<String> = readings.collect();
+    // In a loop the last ones say what came of it.
+    readings.drain(..readings.len().saturating_sub(READINGS_MAX));
+    let readings: String = readings.concat();
+    lines.push(label("data free", format!("{} → {readings}{}", free(before), free(after))));
     let changes: Vec<String> =
         before.changes(after).iter().map(|c| format!("{} {}", c.name, signed(c.before, c.after))).collect();
     if !changes.is_empty() {
@@ -236,18 +266,33 @@ fn tickets(events: &[Event], trial: u32) -> Vec<String> {
     if text.is_empty() { Vec::new() } else { vec![label("tickets", text.join(", "))] }
 }
 
-fn requests(events: &[Event], trial: u32) -> Option<String> {
-    events.iter().find_map(|event| match event {
-        Event::Requests { trial: of, requests } if *of == trial => {
+/// What the kernel did to the counters of reserved bytes, where that was recorded.
+fn may_use(events: &[Event], trial: u32) -> Vec<String> {
+    let parts = events.iter().filter_map(|event| match event {
+        Event::MayUse(MayUse { trial: of, space, added, taken, updates }) if *of == trial && *updates > 0 => {
+            Some(format!("{space} +{} B −{} B", added.0, taken.0))
+        }
+        _ => None,
+    });
+    let parts: Vec<String> = parts.collect();
+    if parts.is_empty() { Vec::new() } else { vec![label("may_use", parts.join(", "))] }
+}
+
+fn requests(events: &[Event], trial: u32) -> Vec<String> {
+    let lines = events.iter().filter_map(|event| match event {
+        Event::Requests { trial: of, phase, requests } if *of == trial => {
             let part = |(op, count): (&String, &RequestCount)| match count.bytes.0 {
                 0 => format!("{op} ×{}", count.requests),
                 bytes => format!("{op} ×{} ({bytes} B)", count.requests),
             };
             let parts: Vec<String> = requests.iter().map(part).collect();
-            Some(label("disk", if parts.is_empty() { "no request".to_owned() } else { parts.join(", ") }))
+            let parts = if parts.is_empty() { "no request".to_owned() } else { parts.join(", ") };
+            let phase = phase.map(|phase| format!("phase {}: ", phase + 1)).unwrap_or_default();
+            Some(label("disk", format!("{phase}{parts}")))
         }
         _ => None,
-    })
+    });
+    lines.collect()
 }
 
 fn faults(events: &[Event], trial: u32) -> Vec<String> {

@@ -7,8 +7,8 @@ use std::fmt::Write;
 use brim_trial::judge::blocks;
 use brim_trial::kernel::Requirement;
 use brim_trial::operation::{Release, Which};
-use brim_trial::plan::{Allow, Content as Outcome, Loop};
-use brim_trial::{Condition, FilesystemKind, Operation, Phase, Plan, Step, Survival, Template};
+use brim_trial::plan::{Allow, Loop};
+use brim_trial::{FilesystemKind, Operation, Phase, Plan, Step, Survival, Template};
 
 /// The whole scenario in plain sentences.
 #[must_use]
@@ -59,8 +59,14 @@ fn write_plan(text: &mut String, plan: &Plan) -> std::fmt::Result {
     for phase in &plan.phases {
         write_phase(text, phase)?;
     }
-    let conditions: Vec<String> = plan.reproduced.iter().map(condition).collect();
-    writeln!(text, "\nReproduced means: {}.", conditions.join(", and "))?;
+    let conditions: Vec<String> = plan.reproduced.iter().map(ToString::to_string).collect();
+    match conditions.as_slice() {
+        [one] => writeln!(text, "\nReproduced means: {one}.")?,
+        several => {
+            writeln!(text, "\nReproduced means that all of this holds:")?;
+            several.iter().try_for_each(|one| writeln!(text, "  - {one}"))?;
+        }
+    }
     writeln!(
         text,
         "No step may take longer than {} s.",
@@ -160,6 +166,7 @@ fn operation(operation: &Operation) -> String {
         Operation::Scrub {} => "scrub the disk".to_owned(),
         Operation::Panic { trial: Some(trial) } => format!("panic the kernel, in trial {trial}"),
         Operation::Panic { trial: None } => "panic the kernel".to_owned(),
+        Operation::Counters {} => "read the filesystem's counters".to_owned(),
         Operation::DropCaches {} => "drop what the machine has cached".to_owned(),
         Operation::Remount {} => "unmount and mount again".to_owned(),
         Operation::Check {} => {
@@ -185,6 +192,13 @@ fn operation(operation: &Operation) -> String {
             format!("run `{}` there{ends}", words.join(" "))
         }
         Operation::Sleep { time } => format!("wait for {time}"),
+        Operation::AwaitCounter { counter, is } => format!("wait until {counter} is {}", is.of_bytes()),
+        Operation::AwaitLog { pattern, count: 1 } => {
+            format!("wait until the kernel log has a line like `{pattern}`")
+        }
+        Operation::AwaitLog { pattern, count } => {
+            format!("wait until the kernel log has {count} lines like `{pattern}`")
+        }
         Operation::Await { gate, count: 1 } => format!("wait until a request is held by \"{gate}\""),
         Operation::Await { gate, count } => format!("wait until {count} requests are held by \"{gate}\""),
         Operation::Arm { fault } => format!("put the fault \"{fault}\" in force"),
@@ -209,16 +223,5 @@ fn let_go(gate: &str, Release { which, error }: &Release) -> String {
     match error {
         Some(error) => format!("fail {which} by \"{gate}\" with {}; others go on being held", error.name()),
         None => format!("do {which} by \"{gate}\"; others go on being held"),
-    }
-}
-
-fn condition(condition: &Condition) -> String {
-    let errno = condition.errno.map_or_else(String::new, |errno| format!(" with {errno}"));
-    let space = condition.space.map_or_else(String::new, |space| {
-        format!(", and a reservation of {space} space was refused under it")
-    });
-    match condition.content {
-        Some(Outcome::Lost) => format!("{} finds its content lost", condition.step),
-        None => format!("{} fails{errno}{space}", condition.step),
     }
 }

@@ -69,8 +69,14 @@ pub(crate) fn symptom(verdict: &VerdictEvent) -> String {
             None => format!("{step} = {errno}"),
         },
         (None, Some(step), None) => format!("{step} was not satisfied"),
-        _ => "no step failed".to_owned(),
+        (None, None, _) => settled(verdict).unwrap_or_else(|| "no step failed".to_owned()),
     }
+}
+
+/// What the verdict rests on where it is no step that failed.
+fn settled(verdict: &VerdictEvent) -> Option<String> {
+    let wanted = Some(verdict.verdict == Verdict::Reproduced);
+    verdict.findings.iter().find(|finding| finding.holds == wanted).map(|finding| finding.found.clone())
 }
 
 /// The sum of a range: how many came out how.

@@ -54,6 +54,11 @@ fn a_reproduced_verdict_has_its_evidence() {
 }
 
 #[test]
+fn each_condition_has_what_it_rests_on() {
+    assert_page("conditions", &block("conditions"));
+}
+
+#[test]
 fn a_state_out_of_reach_says_which_number_was_off() {
     assert_page("out-of-reach", &block("out-of-reach"));
 }
@@ -76,7 +81,7 @@ fn a_range_is_one_line_a_value() {
 /// A journal line that was read and is written again is the same line.
 #[test]
 fn the_journal_survives_a_round_trip() {
-    for name in ["reproduced", "out-of-reach", "stuck", "range"] {
+    for name in ["reproduced", "conditions", "out-of-reach", "stuck", "range"] {
         for line in fs::read_to_string(golden(&format!("{name}.jsonl"))).unwrap().lines() {
             let read: JournalLine = serde_json::from_str(line).unwrap();
             assert_eq!(serde_json::to_string(&read).unwrap(), line);

@@ -4,6 +4,7 @@
 //! underlines the place and says what would be right there.
 
 mod check;
+mod condition;
 mod error;
 mod fault;
 mod formula;

@@ -2,16 +2,17 @@
 
 use brim_device::fault::Row;
 use brim_trial::plan::{Device, Filesystem, Phase, Prepare};
-use brim_trial::{BLOCK, Bytes, FilesystemKind, Nanos, Plan};
+use brim_trial::{BLOCK, Bytes, Condition, FilesystemKind, Nanos, Plan};
 
 use crate::check;
+use crate::condition::{self, Scene};
 use crate::error::{Checked, Objection};
 use crate::fault;
 use crate::params::Values;
 use crate::quantity::Dimension;
 use crate::read::Reader;
 use crate::schema::{File, Text};
-use crate::step;
+use crate::step::{self, Ground};
 use crate::written::Place;
 
 /// How long a step may take where the scenario does not say.
@@ -30,23 +31,21 @@ pub(crate) fn plan(
         faults: faults(file, reader)?,
     };
     let limit = step_limit(file, reader)?;
-    let phases: Vec<Phase> = file
-        .phases
-        .iter()
-        .map(|phase| step::phase(phase, (&device, limit), reader))
-        .collect::<Checked<_>>()?;
-    let conditions = file.reproduced.get_ref().iter().map(|entry| step::condition(entry, &phases, reader));
+    let filesystem = check::filesystem(&file.filesystem.kind)?;
+    let ground = Ground { device: &device, filesystem, limit };
+    let phases: Vec<Phase> =
+        file.phases.iter().map(|phase| step::phase(phase, ground, reader)).collect::<Checked<_>>()?;
+    let scene = Scene { filesystem, device: &device, phases: &phases };
+    let conditions = file.reproduced.get_ref().iter().map(|entry| condition::condition(entry, scene, reader));
     let mut reproduced = conditions.collect::<Checked<Vec<_>>>()?;
     if reproduced.is_empty() {
         let place = Place::scenario(file.reproduced.span());
         return Err(Objection::new(place, "nothing says when the bug is reproduced", "empty")
-            .help("add a `[[reproduced]]` with `step`, and `errno` or `space`"));
+            .help("add a `[[reproduced]]`: a `step` and how it fails, a `counter`, or what else docs/scenarios.md has"));
     }
     if kind != FilesystemKind::Btrfs {
         // Only btrfs tells which reservation it refused; elsewhere the rest of the condition has to do.
-        for condition in &mut reproduced {
-            condition.space = None;
-        }
+        reproduced.iter_mut().for_each(Condition::forget_space);
     }
     Ok(Plan {
         scenario: check::fixed(&file.name, "name")?,
@@ -54,7 +53,7 @@ pub(crate) fn plan(
         source: check::fixed(&file.source, "source")?,
         params: values.iter().map(|(name, value)| (name.clone(), value.text.clone())).collect(),
         device,
-        filesystem: filesystem(file, kind, reader)?,
+        filesystem: made(file, kind, reader)?,
         prepare: Prepare { data_free: data_free(file, reader)? },
         phases,
         reproduced,
@@ -75,7 +74,7 @@ fn device_size(file: &File, reader: &mut Reader<'_>) -> Checked<Bytes> {
 }
 
 /// Options of mkfs and mount are those of the filesystem that the scenario names: on another one there are none.
-fn filesystem(file: &File, kind: FilesystemKind, reader: &mut Reader<'_>) -> Checked<Filesystem> {
+fn made(file: &File, kind: FilesystemKind, reader: &mut Reader<'_>) -> Checked<Filesystem> {
     let own = check::filesystem(&file.filesystem.kind)? == kind;
     let mut words = |list: &[Text]| -> Checked<Vec<String>> {
         let words = list

@@ -1,5 +1,6 @@
 //! The keys of a scenario file, as they are written. What the values mean is checked elsewhere.
 
+pub(crate) mod condition;
 pub(crate) mod fault;
 pub(crate) mod file;
 
@@ -13,6 +14,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use toml::Spanned;
 
+pub(crate) use condition::Reproduced;
 pub(crate) use fault::Fault;
 
 /// A string, and where it stands.
@@ -42,7 +44,7 @@ pub(crate) struct File {
     pub(crate) faults: Vec<Table<Fault>>,
     #[serde(rename = "phase")]
     pub(crate) phases: Vec<Table<Phase>>,
-    pub(crate) reproduced: Spanned<Vec<Table<Reproduced>>>,
+    pub(crate) reproduced: Spanned<Vec<Spanned<Table<Reproduced>>>>,
     #[serde(default)]
     pub(crate) known: Vec<Table<Known>>,
 }
@@ -127,7 +129,13 @@ pub(crate) struct Step {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Await {
-    pub(crate) held: Spanned<Held>,
+    pub(crate) held: Option<Spanned<Held>>,
+    pub(crate) counter: Option<Text>,
+    pub(crate) is: Option<Spanned<condition::Amount>>,
+    pub(crate) at_least: Option<Spanned<Scalar>>,
+    pub(crate) at_most: Option<Spanned<Scalar>>,
+    pub(crate) kernel_log: Option<Text>,
+    pub(crate) count: Option<Spanned<Scalar>>,
 }
 
 /// The name of a gate, or a table with it.
@@ -200,6 +208,7 @@ pub(crate) enum Verb {
     Snapshot(Table<Snapshot>),
     Scrub(Table<Nothing>),
     DropCaches(Table<Nothing>),
+    Counters(Table<Nothing>),
     Panic(Table<Panic>),
     Remount(Table<Nothing>),
     Check(Table<Nothing>),
@@ -250,15 +259,6 @@ pub(crate) struct Size {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Reproduced {
-    pub(crate) step: Text,
-    pub(crate) errno: Option<Text>,
-    pub(crate) space: Option<Text>,
-    pub(crate) content: Option<Text>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct Known {
     pub(crate) filesystem: Option<Text>,
     pub(crate) kernel: Option<Text>,
@@ -297,14 +297,13 @@ shapes! {
     Step => "a table such as `{ do.fsync = { file = \"blob\" } }`",
     Panic => "a table such as `{ trial = 5 }`, or `{}`",
     Release => "the name of a `[[fault]]`, or a table such as `{ gate = \"GATE\", first = 2 }`",
-    Await => "a table such as `{ held = \"GATE\" }`",
+    Await => "a table such as `{ held = \"GATE\" }` or `{ counter = \"data.may_use\", is = \"0 B\" }`",
     Exec => "a table such as `{ command = [\"cp\", \"blob\", \"copy\"] }`",
     Subvolume => "a table such as `{ path = \"subvol\" }`",
     Snapshot => "a table such as `{ of = \"subvol\", to = \"snap\" }`",
     Nothing => "an empty table: `{}`",
     PowerCut => "a table such as `{}`, or `{ kept = \"50 %\", torn = \"10 %\" }`",
     Size => "a table such as `{ size = \"64 MiB\" }`",
-    Reproduced => "a table with `step`, and `errno` or `space`",
     Known => "a table with `verdict`",
 }
 
@@ -429,32 +428,6 @@ impl<'de> Deserialize<'de> for Scalar {
             }
         }
         deserializer.deserialize_any(Single)
-    }
-}
-
-impl<'de> Deserialize<'de> for file::Number {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct NumberOrBounds;
-        impl<'de> Visitor<'de> for NumberOrBounds {
-            type Value = file::Number;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(file::Bounds::SHAPE)
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<file::Number, E> {
-                Ok(file::Number::Equals(Scalar(text.to_owned())))
-            }
-
-            fn visit_i64<E: Error>(self, number: i64) -> Result<file::Number, E> {
-                Ok(file::Number::Equals(Scalar(number.to_string())))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<file::Number, A::Error> {
-                file::Bounds::deserialize(MapAccessDeserializer::new(map)).map(file::Number::Bounds)
-            }
-        }
-        deserializer.deserialize_any(NumberOrBounds)
     }
 }
 

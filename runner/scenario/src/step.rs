@@ -6,9 +6,9 @@ mod rounds;
 mod wait;
 
 use brim_device::{Ratio, Survival};
-use brim_trial::event::{Signal, SpaceKind};
-use brim_trial::plan::{self, Allow, Condition, Device, Phase, Step};
-use brim_trial::{Errno, Expression, Nanos, Operation};
+use brim_trial::event::Signal;
+use brim_trial::plan::{Allow, Device, Phase, Step};
+use brim_trial::{Errno, Expression, FilesystemKind, Nanos, Operation};
 use toml::Spanned;
 
 use crate::check;
@@ -24,6 +24,17 @@ use rounds::{Rounds, rounds};
 /// The disk's own unit.
 const SECTOR: u64 = 512;
 
+/// What all steps are read with.
+#[derive(Clone, Copy)]
+pub(crate) struct Ground<'a> {
+    /// The disk.
+    pub(crate) device: &'a Device,
+    /// The filesystem that the file names.
+    pub(crate) filesystem: FilesystemKind,
+    /// How long a step may take.
+    pub(crate) limit: Nanos,
+}
+
 /// What a step is read with.
 #[derive(Clone, Copy)]
 struct Setting<'a> {
@@ -35,6 +46,8 @@ struct Setting<'a> {
     scope: Scope,
     /// The disk.
     device: &'a Device,
+    /// The filesystem that the file names.
+    filesystem: FilesystemKind,
     /// How long a step may take.
     limit: Nanos,
     /// Other workers are at work at the same time.
@@ -42,11 +55,7 @@ struct Setting<'a> {
 }
 
 /// One phase of a scenario with this disk.
-pub(crate) fn phase(
-    phase: &schema::Phase,
-    (device, limit): (&Device, Nanos),
-    reader: &mut Reader<'_>,
-) -> Checked<Phase> {
+pub(crate) fn phase(phase: &schema::Phase, ground: Ground<'_>, reader: &mut Reader<'_>) -> Checked<Phase> {
     let name = reader.text(&phase.name)?.value;
     let going = Rounds::of(phase, reader)?;
     if phase.step.get_ref().is_empty() {
@@ -56,40 +65,16 @@ pub(crate) fn phase(
     }
     let step = |entry: &Spanned<schema::Table<schema::Step>>| {
         let by = entry.get_ref().by.as_ref().map(|by| by.get_ref().as_str());
-        step(entry, going.setting(by, device, limit), reader)
+        step(entry, going.setting(by, ground), reader)
     };
     let steps = phase.step.get_ref().iter().map(step).collect::<Checked<_>>()?;
     let Rounds { until, times, loops, .. } = going;
     Ok(Phase { name, until, times, steps, loops })
 }
 
-/// One `[[reproduced]]`, which names one of the steps of `phases`.
-pub(crate) fn condition(
-    entry: &schema::Reproduced,
-    phases: &[Phase],
-    reader: &mut Reader<'_>,
-) -> Checked<Condition> {
-    let step = check::fixed(&entry.step, "step")?;
-    let mut names: Vec<&str> =
-        phases.iter().flat_map(|phase| &phase.steps).map(|step| step.name.as_str()).collect();
-    names.dedup();
-    if !names.contains(&step.as_str()) {
-        let mut seen = std::collections::BTreeSet::new();
-        names.retain(|name| seen.insert(*name));
-        let place = Place::scenario(entry.step.span());
-        return Err(Objection::new(place, format!("no step is called `{step}`"), "names no step").help(
-            suggest::help(&step, &names, "steps of this scenario (by their `name`, else their verb)"),
-        ));
-    }
-    let errno = entry.errno.as_ref().map(|name| errno(name, "errno", reader)).transpose()?;
-    let spaces =
-        [SpaceKind::Data, SpaceKind::Metadata, SpaceKind::System].map(|space| (space, space.to_string()));
-    let spaces: Vec<(&str, SpaceKind)> = spaces.iter().map(|(space, name)| (name.as_str(), *space)).collect();
-    let space = entry.space.as_ref().map(|name| option(name, "space", &spaces, reader)).transpose()?;
-    let contents = [("lost", plan::Content::Lost)];
-    let content =
-        entry.content.as_ref().map(|name| option(name, "content", &contents, reader)).transpose()?;
-    Ok(Condition { step, errno, space, content })
+/// The fault that `key` names.
+pub(crate) fn a_fault(given: &schema::Text, key: &str, device: &Device) -> Checked<String> {
+    disk::a_fault(check::fixed(given, key)?, given.span(), &device.faults)
 }
 
 /// A count of `key` that is not zero.
@@ -143,7 +128,7 @@ fn step(
         done.push((verb.span(), operation(verb.get_ref(), setting, reader)?));
     }
     if let Some(wait) = &step.wait {
-        done.push((wait.span(), disk::wait_for(wait.get_ref(), setting, reader)?));
+        done.push((wait.span(), wait::wait_for(wait, setting, reader)?));
     }
     if let Some(release) = &step.release {
         done.push((release.span(), disk::release(release, setting, reader)?));
@@ -169,6 +154,14 @@ fn step(
     }
     possible(&operation, Place::scenario(place), setting)?;
     let name = step.name.as_ref().map(|name| check::fixed(name, "name")).transpose()?;
+    if let (Some(field), Some("before" | "after")) = (&step.name, name.as_deref())
+        && matches!(operation, Operation::Counters {})
+    {
+        let message = format!("`{}` is a reading that every trial takes", field.get_ref());
+        return Err(Objection::new(Place::scenario(field.span()), message, "taken").help(
+            "`before` is the one before the first step, `after` the one after the last: use another name",
+        ));
+    }
     let by = step.by.as_ref().map(|by| check::fixed(by, "by")).transpose()?;
     let allow = step.allow.0.iter().map(|word| allow(word, reader)).collect::<Checked<_>>()?;
     Ok(Step { name: name.unwrap_or_else(|| operation.verb().to_owned()), operation, by, allow })
@@ -212,6 +205,7 @@ fn operation(verb: &schema::Verb, setting: Setting<'_>, reader: &mut Reader<'_>)
         },
         Verb::Scrub(_) => Operation::Scrub {},
         Verb::DropCaches(_) => Operation::DropCaches {},
+        Verb::Counters(_) => Operation::Counters {},
         Verb::Panic(given) => {
             let trial = given.trial.as_ref().map(|trial| at_least_one(trial, "trial", reader));
             Operation::Panic { trial: trial.transpose()? }
@@ -276,7 +270,8 @@ fn survival(given: &schema::PowerCut, reader: &mut Reader<'_>) -> Checked<Surviv
     }
 }
 
-fn option<T: Copy>(
+/// The one of `options` that `key` names.
+pub(crate) fn option<T: Copy>(
     field: &schema::Text,
     key: &str,
     options: &[(&str, T)],
@@ -286,7 +281,8 @@ fn option<T: Copy>(
     check::choose(&found.value, found.place, key, options)
 }
 
-fn errno(field: &schema::Text, key: &str, reader: &mut Reader<'_>) -> Checked<Errno> {
+/// The error number that `key` names.
+pub(crate) fn errno(field: &schema::Text, key: &str, reader: &mut Reader<'_>) -> Checked<Errno> {
     let Found { value, place } = reader.text(field)?;
     value.parse().map_err(|_| {
         let names: Vec<&str> = Errno::names().collect();

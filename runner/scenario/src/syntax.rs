@@ -187,7 +187,9 @@ fn missing(key: &str, table: Range<usize>, text: &str) -> Objection {
         "device" => "add `[device]` with `size = \"128 MiB\"`",
         "filesystem" if top => "add `[filesystem]` with `kind = \"btrfs\"`",
         "phase" => "add a `[[phase]]` with `name` and `step`",
-        "reproduced" => "add a `[[reproduced]]` with `step`, and `errno` or `space`: when is the bug there?",
+        "reproduced" => {
+            "add a `[[reproduced]]`: when is the bug there? `step = \"pwrite\"` and `errno = \"ENOSPC\"` say that this step fails so"
+        }
         "do" => "say what the step does: `do.fsync = { file = \"blob\" }`",
         "file" => "add `file = \"blob\"`: a path relative to the mount",
         "verdict" => "add `verdict = \"reproduced\"` or `verdict = \"not-reproduced\"`",

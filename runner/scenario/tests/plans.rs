@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 
 use brim_device::fault::ErrorName;
 use brim_scenario::{Scenario, Settings};
+use brim_trial::condition::Content;
 use brim_trial::event::Signal;
-use brim_trial::operation::{Bound, ExtentCount, FallocateMode, How, Release, Shared, Short, Which};
-use brim_trial::plan::{Allow, Content, Loop};
+use brim_trial::operation::{ExtentCount, FallocateMode, How, Release, Shared, Short, Which};
+use brim_trial::plan::{Allow, Loop};
 use brim_trial::{
-    Bytes, Errno, Expression, FileOperation, FilesystemKind, Nanos, Operation, Plan, Round, Verdict,
+    Bytes, Condition, Errno, Expression, FileOperation, FilesystemKind, Limits, Nanos, Operation, Plan,
+    Round, Verdict,
 };
 use proptest::prelude::*;
 
@@ -311,8 +313,9 @@ fn every_key_arrives_in_the_plan() {
     let range = Some(Shared { offset: block(1), length: block(2), to_offset: block(1) });
     let reflink = FileOperation::Reflink { from: "blob".into(), to: "other".into(), range };
     assert_eq!(made.phases[2].steps[5].operation, reflink.into());
-    assert_eq!(made.reproduced[0].content, Some(Content::Lost));
-    assert_eq!(made.reproduced[1].step, "first");
+    let of_steps: Vec<_> = made.reproduced.iter().flat_map(Condition::steps).collect();
+    assert_eq!(of_steps[0].content, Some(Content::Lost));
+    assert_eq!(of_steps[1].step, "first");
     assert_eq!(made.known.len(), 1);
     for (rounds, count) in [("1", 0), ("2", 1), ("3", 0)] {
         assert_eq!(plan(&scenario, None, &[("rounds", rounds)]).known.len(), count, "{rounds} rounds");
@@ -390,9 +393,8 @@ fn verbs_on_files_and_loops_are_read() {
     assert_eq!((data, *short), (&brim_trial::Content::Text("d!".to_owned()), Short::Stop));
     assert_eq!(*how, How { direct: true, dsync: true, nowait: false });
     let FileOperation::Extents { expect, .. } = steps[7] else { panic!("{:?}", steps[7]) };
-    let shared = |bound| (ExtentCount::Shared, bound);
-    let bounds = [shared(Bound::AtLeast(1)), shared(Bound::AtMost(2))];
-    assert_eq!(expect[..], [[(ExtentCount::Count, Bound::Equals(3))].as_slice(), &bounds].concat());
+    let limits = Limits { at_least: 1, at_most: Some(2) };
+    assert_eq!(expect[..], [(ExtentCount::Count, Limits::exactly(3)), (ExtentCount::Shared, limits)]);
     let errno = Errno::ENOSPC;
     assert_eq!(phase.steps[1].allow, [Allow::Errno(errno), Allow::Signal(Signal::Bus)]);
     assert!(phase.steps[2].allows(Some(Errno::EIO), None) && !phase.steps[1].allows(Some(Errno::EIO), None));

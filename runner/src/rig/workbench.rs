@@ -167,16 +167,18 @@ impl Rig for Workbench {
 
 /// What was asked of `disk` since its statistics were `before`.
 pub(crate) fn requests(trial: u32, disk: &Disk, before: Stats) -> Event {
-    let after = disk.stats();
+    Event::Requests { trial, phase: None, requests: counted(before, disk.stats()) }
+}
+
+/// What `after` has more than `before`, by operation.
+pub(crate) fn counted(before: Stats, after: Stats) -> BTreeMap<String, RequestCount> {
     let asked = |op: Op| {
         let (before, after) = (before.of(op), after.of(op));
         let requests = after.requests - before.requests;
         let count = RequestCount { requests, bytes: Bytes(after.bytes.0 - before.bytes.0) };
         (requests > 0).then(|| (op.name().to_owned(), count))
     };
-    let requests =
-        [Op::Read, Op::Write, Op::Flush, Op::Trim, Op::Zeroes].into_iter().filter_map(asked).collect();
-    Event::Requests { trial, requests }
+    Op::ALL.into_iter().filter_map(asked).collect()
 }
 
 /// What a row did in a trial.

@@ -6,6 +6,7 @@ use brim_device::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::event::SpaceKind;
+use crate::filesystem::FilesystemKind;
 
 /// One reading of a filesystem's space counters.
 ///
@@ -35,15 +36,48 @@ pub struct Change {
 /// (`btrfs_calc_insert_metadata_size` in fs/btrfs/extent-tree.c, v6.12: 256 KiB an item with nodes of 16 KiB).
 const METADATA_ENOUGH: Bytes = Bytes(2 << 20);
 
+/// The spaces of btrfs, each with its counters. Where data and metadata share, it is `mixed`.
+const SPACES: [&str; 4] = ["data", "metadata", "system", "mixed"];
+/// What of a space is not free, by the names of [`Counters::values`].
+const TAKEN: [&str; 6] = ["used", "may_use", "reserved", "pinned", "readonly", "zone_unusable"];
+
+/// The names that [`Counters::value`] knows on a filesystem.
+#[must_use]
+pub fn names(kind: FilesystemKind) -> Vec<String> {
+    let names: &[&str] = match kind {
+        FilesystemKind::Btrfs => {
+            let of_space = |space| {
+                let parts = ["total", "free"].into_iter().chain(TAKEN);
+                parts.map(move |part| format!("{space}.{part}"))
+            };
+            let reserve = ["global_rsv.size", "global_rsv.reserved"].map(ToOwned::to_owned);
+            return SPACES.into_iter().flat_map(of_space).chain(reserve).collect();
+        }
+        FilesystemKind::Ext4 => &["data.free", "total", "free", "available", "reserved", "delayed"],
+        FilesystemKind::Xfs => &["data.free", "total", "free", "available"],
+    };
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
 impl Counters {
+    /// The counter of this name. `SPACE.free` is what the other counters of the space leave, `data.free` is
+    /// [`Self::data_free`] on every filesystem. `None` where there is no such counter.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<Bytes> {
+        if name == "data.free" {
+            return Some(self.data_free);
+        }
+        let Some(space) = name.strip_suffix(".free") else { return self.values.get(name).copied() };
+        let value = |part: &str| self.values.get(&format!("{space}.{part}")).copied();
+        let taken: u64 = TAKEN.into_iter().filter_map(value).map(|bytes| bytes.0).sum();
+        Some(Bytes(value("total")?.0.saturating_sub(taken)))
+    }
+
     /// Which space of btrfs is too small for data of `wanted` bytes, where only one can be: there is less of it, and enough
     /// of the other. It tells what a refused reservation was for where the kernel does not say so itself.
     #[must_use]
     pub fn lacking(&self, wanted: Bytes) -> Option<SpaceKind> {
-        let value = |name: &str| self.values.get(&format!("metadata.{name}")).copied();
-        let taken = ["used", "may_use", "reserved", "pinned", "readonly", "zone_unusable"];
-        let taken: u64 = taken.into_iter().filter_map(value).map(|bytes| bytes.0).sum();
-        let metadata_free = Bytes(value("total")?.0.saturating_sub(taken));
+        let metadata_free = self.value("metadata.free")?;
         match (self.data_free < wanted, metadata_free >= METADATA_ENOUGH) {
             (true, true) => Some(SpaceKind::Data),
             (false, false) => Some(SpaceKind::Metadata),

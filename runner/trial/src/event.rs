@@ -10,7 +10,8 @@ use crate::counters::Counters;
 use crate::errno::Errno;
 use crate::filesystem::FilesystemKind;
 use crate::judge::Verdict;
-use crate::operation::{Bound, ExtentCount, Range};
+use crate::limits::Limits;
+use crate::operation::{ExtentCount, Range};
 
 /// One line of the journal (`events.jsonl`, and `--json` on stdout).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,8 +46,11 @@ pub enum Event {
     Counters {
         /// Which trial.
         trial: u32,
-        /// Before the first step, or after the last.
+        /// Before the first step, after the last, or by a step.
         when: When,
+        /// The step, where it is by one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<String>,
         /// The reading.
         counters: Counters,
     },
@@ -74,6 +78,8 @@ pub enum Event {
     Crash(Crash),
     /// A reservation ticket failed in the kernel.
     Ticket(Ticket),
+    /// What the kernel did to a counter of reserved bytes, where a condition asks for it.
+    MayUse(MayUse),
     /// A new line in the kernel log.
     KernelLog(KernelLogLine),
     /// The mount after the last step.
@@ -83,10 +89,13 @@ pub enum Event {
         /// Whether the kernel made it read-only.
         read_only: bool,
     },
-    /// What the kernel asked of the disk between the first step and the last.
+    /// What the kernel asked of the disk between the first step and the last; also phase by phase, where a condition asks for it.
     Requests {
         /// Which trial.
         trial: u32,
+        /// In this phase alone, from 0.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        phase: Option<usize>,
         /// By operation: `read`, `write`, `flush`, `trim`, `zeroes`. What was not asked for is not here.
         requests: BTreeMap<String, RequestCount>,
     },
@@ -109,7 +118,7 @@ pub enum Event {
     },
     /// Evidence that could not be had here, and why. The run goes on without it.
     Missing {
-        /// What: `tickets`, `kernel-log`.
+        /// What: `tickets`, `may-use`, `kernel-log`.
         evidence: String,
         /// Why.
         why: String,
@@ -131,6 +140,8 @@ pub enum Event {
 
 /// The evidence of [`Event::Missing`] that tells data from metadata.
 pub const TICKETS: &str = "tickets";
+/// The evidence of [`Event::Missing`] that is the changes of reserved bytes.
+pub const MAY_USE: &str = "may-use";
 /// The evidence of [`Event::Missing`] that is the kernel's own words.
 pub const KERNEL_LOG: &str = "kernel-log";
 
@@ -218,7 +229,7 @@ pub struct Prepared {
     pub seconds: f64,
 }
 
-/// Before the first step, or after the last.
+/// Before the first step, after the last, or by a step in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum When {
@@ -226,6 +237,8 @@ pub enum When {
     Before,
     /// After the last.
     After,
+    /// When a step asked for it.
+    Step,
 }
 
 /// A step ended.
@@ -365,7 +378,7 @@ pub struct OtherExtents {
     /// What was counted.
     pub what: ExtentCount,
     /// What it ought to be.
-    pub wanted: Bound,
+    pub wanted: Limits,
     /// What it is.
     pub found: u64,
 }
@@ -485,6 +498,23 @@ pub struct Ticket {
     pub count: u64,
 }
 
+/// What the kernel did to `bytes_may_use` of a space from before the first step to after the last, from the tracepoint
+/// `btrfs:update_bytes_may_use`. It is hit before the counter stops at zero (fs/btrfs/space-info.h, v6.12), so that the sum
+/// goes below zero where more was taken than had been added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MayUse {
+    /// Which trial.
+    pub trial: u32,
+    /// Of which space.
+    pub space: SpaceKind,
+    /// The sum of all that was added.
+    pub added: Bytes,
+    /// The sum of all that was taken.
+    pub taken: Bytes,
+    /// How often it was changed.
+    pub updates: u64,
+}
+
 /// A line of the kernel log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelLogLine {
@@ -523,6 +553,20 @@ pub struct TrialVerdictEvent {
     pub space: Option<SpaceKind>,
     /// Why it is inconclusive, where it is.
     pub reason: Option<String>,
+    /// What each condition of the scenario rests on, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
+}
+
+/// What a condition rests on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// The condition, in words.
+    pub condition: String,
+    /// Whether it holds; `None` where that could not be seen.
+    pub holds: Option<bool>,
+    /// What was seen, or why nothing was.
+    pub found: String,
 }
 
 /// What a set of parameters came to.
@@ -558,6 +602,9 @@ pub struct VerdictEvent {
     pub space: Option<SpaceKind>,
     /// Why it is inconclusive, where it is.
     pub reason: Option<String>,
+    /// What each condition rests on in that trial.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
     /// The seed of everything drawn.
     pub seed: u64,
     /// How long it took, preparation and all.

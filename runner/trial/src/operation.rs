@@ -8,11 +8,13 @@ use brim_device::{Bytes, Nanos, Survival};
 use serde::{Deserialize, Serialize};
 
 use crate::expression::Expression;
+use crate::limits::Limits;
+use crate::pattern::Pattern;
 use crate::template::Template;
 
 pub use file::{FileOperation, Shared};
 pub use gate::{Release, Which};
-pub use options::{Bound, Content, Expect, ExtentCount, FallocateMode, How, OpenFlag, Rename, Short, Target};
+pub use options::{Content, Expect, ExtentCount, FallocateMode, How, OpenFlag, Rename, Short, Target};
 
 /// One operation at the mount. Paths are relative to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +47,8 @@ pub enum Operation {
     Scrub {},
     /// Drops what the machine has cached and could read again.
     DropCaches {},
+    /// Reads the filesystem's counters, for conditions to speak of.
+    Counters {},
     /// Panics the kernel of a guest.
     Panic {
         /// In this trial alone, counted from 1; in every trial if `None`.
@@ -83,6 +87,20 @@ pub enum Operation {
         /// How many.
         count: u64,
     },
+    /// Waits until a counter of the filesystem is so: `await.counter`.
+    AwaitCounter {
+        /// Its name, as [`crate::Counters::value`] knows it.
+        counter: String,
+        /// What it has to be, in bytes.
+        is: Limits,
+    },
+    /// Waits until the kernel log has so many lines like this since the trial began: `await.kernel_log`.
+    AwaitLog {
+        /// What is found in them.
+        pattern: Pattern,
+        /// How many.
+        count: u64,
+    },
     /// Puts a fault in force, its region as it is at this moment.
     Arm {
         /// The name of the fault.
@@ -115,6 +133,7 @@ impl Operation {
             Self::Snapshot { .. } => "snapshot",
             Self::Scrub {} => "scrub",
             Self::DropCaches {} => "drop_caches",
+            Self::Counters {} => "counters",
             Self::Panic { .. } => "panic",
             Self::Remount {} => "remount",
             Self::Check {} => "check",
@@ -123,7 +142,7 @@ impl Operation {
             Self::Thaw {} => "thaw",
             Self::Exec { .. } => "exec",
             Self::Sleep { .. } => "sleep",
-            Self::Await { .. } => "await",
+            Self::Await { .. } | Self::AwaitCounter { .. } | Self::AwaitLog { .. } => "await",
             Self::Arm { .. } => "arm",
             Self::Release { .. } => "release",
             Self::Close { .. } => "close",

@@ -6,8 +6,9 @@ use brim_device::fault::Row;
 use brim_device::{Bytes, Nanos};
 use serde::{Deserialize, Serialize};
 
+use crate::condition::{self, About, Condition, Wanted};
 use crate::errno::Errno;
-use crate::event::{Signal, SpaceKind};
+use crate::event::Signal;
 use crate::filesystem::FilesystemKind;
 use crate::judge::Verdict;
 use crate::kernel::{self, Requirement};
@@ -167,27 +168,6 @@ impl Step {
     }
 }
 
-/// Holds when the named step failed in this way.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Condition {
-    /// The step that fails.
-    pub step: String,
-    /// With which error; any if `None`.
-    pub errno: Option<Errno>,
-    /// Which reservation failed under it; any if `None`.
-    pub space: Option<SpaceKind>,
-    /// What became of the content it read; anything if `None`.
-    pub content: Option<Content>,
-}
-
-/// What became of content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Content {
-    /// It is not what it ought to be.
-    Lost,
-}
-
 /// A verdict that is expected on some kernels.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Known {
@@ -203,6 +183,22 @@ impl Plan {
     pub fn is_armed(&self, name: &str) -> bool {
         let arms = |step: &Step| matches!(&step.operation, Operation::Arm { fault } if fault == name);
         self.phases.iter().flat_map(|phase| &phase.steps).any(arms)
+    }
+
+    /// What has to be looked at for its conditions.
+    #[must_use]
+    pub fn wanted(&self) -> Wanted {
+        condition::wanted(&self.reproduced)
+    }
+
+    /// Whether a condition is about a crash of the kernel.
+    #[must_use]
+    pub fn awaits_a_crash(&self) -> bool {
+        let mut awaits = false;
+        for condition in &self.reproduced {
+            condition.all(&mut |one| awaits |= matches!(one.about, About::Crash { .. }));
+        }
+        awaits
     }
 
     /// What a step does to its kernel that is nothing for a host, where one does.

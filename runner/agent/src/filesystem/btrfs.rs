@@ -52,7 +52,11 @@ pub(super) fn counters(sysfs: &Path) -> Result<Counters, Failure> {
     for space in ["data", "metadata", "mixed", "system"] {
         values.extend(read_numbers(&allocation.join(space), space, &COUNTERS)?);
     }
-    values.extend(read_numbers(&allocation, "global_rsv", &["global_rsv_size", "global_rsv_reserved"])?);
+    let reserve = read_numbers(&allocation, "", &["global_rsv_size", "global_rsv_reserved"])?;
+    // As the other counters are called: `global_rsv.size`.
+    values.extend(
+        reserve.into_iter().map(|(name, value)| (name.replace(".global_rsv_", "global_rsv."), value)),
+    );
     let data = if values.contains_key("mixed.total") { "mixed." } else { "data." };
     let size = format!("{data}total");
     let total = values.get(&size).copied().ok_or_else(|| {

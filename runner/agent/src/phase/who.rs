@@ -1,6 +1,6 @@
 //! Who does the steps of a phase: its workers, and their copies.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use brim_trial::Phase;
 
@@ -27,11 +27,13 @@ impl Who<'_> {
 }
 
 /// All who are at work in a phase.
-#[derive(Debug)]
-pub(super) struct Company<'a> {
+#[derive(Debug, Default)]
+pub(crate) struct Company<'a> {
     members: Vec<Who<'a>>,
     /// How many copies of each worker are not done yet.
     at_work: Vec<(Option<&'a str>, AtomicU64)>,
+    /// One of them has failed.
+    given_up: AtomicBool,
 }
 
 impl<'a> Company<'a> {
@@ -45,7 +47,7 @@ impl<'a> Company<'a> {
         };
         let members = workers.iter().flat_map(each).collect();
         let at_work = workers.into_iter().map(|(by, copies)| (by, AtomicU64::new(copies))).collect();
-        Self { members, at_work }
+        Self { members, at_work, given_up: AtomicBool::default() }
     }
 
     pub(super) fn members(&self) -> &[Who<'a>] {
@@ -57,6 +59,16 @@ impl<'a> Company<'a> {
         if let Some((_, left)) = self.at_work.iter().find(|(other, _)| *other == by) {
             left.fetch_sub(1, Ordering::AcqRel);
         }
+    }
+
+    /// One of them has failed, and is there no more for what others wait for.
+    pub(super) fn give_up(&self) {
+        self.given_up.store(true, Ordering::Release);
+    }
+
+    /// Whether one of them has failed.
+    pub(crate) fn has_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Acquire)
     }
 
     /// Whether all copies of `by` are done.

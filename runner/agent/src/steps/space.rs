@@ -1,7 +1,8 @@
 //! Operations on where a file lies, and on what it shares.
 
+use brim_trial::Limits;
 use brim_trial::event::{OtherExtents, Problem};
-use brim_trial::operation::{Bound, ExtentCount, FallocateMode};
+use brim_trial::operation::{ExtentCount, FallocateMode};
 use rustix::fs::FallocateFlags;
 use rustix::io;
 
@@ -89,7 +90,7 @@ impl Steps<'_> {
         }
     }
 
-    pub(super) fn extents(self, name: &str, expect: &[(ExtentCount, Bound)]) -> Outcome {
+    pub(super) fn extents(self, name: &str, expect: &[(ExtentCount, Limits)]) -> Outcome {
         let file = match self.site.look(name) {
             Ok(file) => file,
             Err(errno) => return Outcome::new("openat", Err(errno)),
@@ -98,9 +99,9 @@ impl Steps<'_> {
             Ok(found) => found,
             Err(errno) => return Outcome::new("ioctl", Err(errno)),
         };
-        let other = |(what, wanted): &(ExtentCount, Bound)| {
+        let other = |(what, wanted): &(ExtentCount, Limits)| {
             let other = OtherExtents { what: *what, wanted: *wanted, found: found.of(*what) };
-            (!wanted.holds(other.found)).then_some(Problem::Extents(other))
+            (!wanted.contain(other.found)).then_some(Problem::Extents(other))
         };
         let problem = expect.iter().find_map(other);
         Outcome { problem, extents: Some(found), ..Outcome::new("ioctl", Ok(found.count)) }

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::condition::Amount;
 use super::fault::{Worded, Words};
-use super::{Formula, Scalar, Text, shapes};
+use super::{Formula, Text, shapes};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -178,22 +179,7 @@ pub(crate) struct Dedupe {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Extents {
     pub(crate) file: Text,
-    pub(crate) expect: Option<BTreeMap<Spanned<String>, Spanned<Number>>>,
-}
-
-/// A number that has to be met, or what it has to be instead.
-#[derive(Debug)]
-pub(crate) enum Number {
-    Equals(Scalar),
-    Bounds(Bounds),
-}
-
-/// On which side of a number another one has to be: one of these keys.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Bounds {
-    pub(crate) at_least: Option<Spanned<Scalar>>,
-    pub(crate) at_most: Option<Spanned<Scalar>>,
+    pub(crate) expect: Option<BTreeMap<Spanned<String>, Spanned<Amount>>>,
 }
 
 shapes! {
@@ -218,5 +204,4 @@ shapes! {
     Reflink => "a table with `from` and `to`, and `offset` and `length` for a part",
     Dedupe => "a table with `from`, `to`, `offset` and `length`",
     Extents => "a table such as `{ file = \"blob\" }`",
-    Bounds => "a whole number, or a table such as `{ at_most = 3 }`",
 }

@@ -82,14 +82,14 @@ pub(super) fn fault(given: &Text, setting: Setting<'_>) -> Checked<String> {
     a_fault(check::fixed(given, "arm")?, given.span(), &setting.device.faults)
 }
 
-/// `await`.
-pub(super) fn wait_for(
-    wait: &schema::Await,
+/// `await.held`.
+pub(super) fn held(
+    held: &Spanned<schema::Held>,
     setting: Setting<'_>,
     reader: &mut Reader<'_>,
 ) -> Checked<Operation> {
-    let (gate, place, count) = match wait.held.get_ref() {
-        schema::Held::Gate(gate) => (gate.clone(), wait.held.span(), None),
+    let (gate, place, count) = match held.get_ref() {
+        schema::Held::Gate(gate) => (gate.clone(), held.span(), None),
         schema::Held::Table(table) => {
             (check::fixed(&table.gate, "gate")?, table.gate.span(), table.count.as_ref())
         }
@@ -119,7 +119,7 @@ fn a_gate(name: String, place: std::ops::Range<usize>, faults: &[Row]) -> Checke
 }
 
 /// `name`, which is that of a fault.
-fn a_fault(name: String, place: std::ops::Range<usize>, faults: &[Row]) -> Checked<String> {
+pub(super) fn a_fault(name: String, place: std::ops::Range<usize>, faults: &[Row]) -> Checked<String> {
     let names: Vec<&str> = faults.iter().map(|row| row.name.as_str()).collect();
     if names.contains(&name.as_str()) {
         return Ok(name);

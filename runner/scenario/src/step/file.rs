@@ -1,13 +1,14 @@
 //! Verbs that work on files.
 
 use brim_trial::operation::{
-    Bound, Expect, ExtentCount, FallocateMode, How, OpenFlag, Rename, Shared, Short, Target,
+    Expect, ExtentCount, FallocateMode, How, OpenFlag, Rename, Shared, Short, Target,
 };
-use brim_trial::{BLOCK, Content, Expression, FileOperation, Template};
+use brim_trial::{BLOCK, Content, Expression, FileOperation, Limits, Template};
 use toml::Spanned;
 
 use super::{Setting, rounds, size};
 use crate::check;
+use crate::condition;
 use crate::error::{Checked, Objection};
 use crate::quantity::Dimension;
 use crate::read::{Found, Reader, Scope};
@@ -406,43 +407,14 @@ fn shared(
 }
 
 /// What the extents of a file have to be.
-fn extents(given: &keys::Extents, reader: &mut Reader<'_>) -> Checked<Vec<(ExtentCount, Bound)>> {
+fn extents(given: &keys::Extents, reader: &mut Reader<'_>) -> Checked<Vec<(ExtentCount, Limits)>> {
     let mut bounds = Vec::new();
     for (name, number) in given.expect.iter().flatten() {
         let place = Place::scenario(name.span());
         let what = check::choose(name.get_ref(), place, "expect", &ExtentCount::ALL)?;
-        bounds.extend(bound(number, name.get_ref(), reader)?.into_iter().map(|bound| (what, bound)));
+        bounds.push((what, condition::limits(number, Dimension::Count, name.get_ref(), reader)?));
     }
     Ok(bounds)
-}
-
-/// What a count has to be; on both sides where both are given.
-fn bound(number: &Spanned<keys::Number>, key: &str, reader: &mut Reader<'_>) -> Checked<Vec<Bound>> {
-    let span = number.span();
-    let mut count = |field: &Spanned<schema::Scalar>, key: &str| {
-        reader.constant(field, Dimension::Count, key).map(|found| found.value)
-    };
-    match number.get_ref() {
-        keys::Number::Equals(wanted) => {
-            let field = Spanned::new(span, wanted.clone());
-            Ok(vec![Bound::Equals(count(&field, key)?)])
-        }
-        keys::Number::Bounds(keys::Bounds { at_least: None, at_most: None }) => {
-            let message = format!("`{key}` says nothing");
-            Err(Objection::new(Place::scenario(span), message, "no number")
-                .help("write a number, `{ at_least = 1 }` or `{ at_most = 3 }`"))
-        }
-        keys::Number::Bounds(keys::Bounds { at_least, at_most }) => {
-            let mut bounds = Vec::new();
-            if let Some(field) = at_least {
-                bounds.push(Bound::AtLeast(count(field, "at_least")?));
-            }
-            if let Some(field) = at_most {
-                bounds.push(Bound::AtMost(count(field, "at_most")?));
-            }
-            Ok(bounds)
-        }
-    }
 }
 
 /// Where a scope is needed and a step has one.

@@ -1,10 +1,10 @@
 //! How often workers go round, and how many of them there are.
 
-use brim_trial::plan::{Device, Loop};
-use brim_trial::{Errno, Nanos, Round};
+use brim_trial::plan::Loop;
+use brim_trial::{Errno, Round};
 use toml::Spanned;
 
-use super::{Setting, at_least_one, errno};
+use super::{Ground, Setting, at_least_one, errno};
 use crate::check;
 use crate::error::{Checked, Objection};
 use crate::read::Reader;
@@ -115,7 +115,7 @@ impl Rounds {
     }
 
     /// What the steps of one worker are read with.
-    pub(super) fn setting<'a>(&self, by: Option<&str>, device: &'a Device, limit: Nanos) -> Setting<'a> {
+    pub(super) fn setting<'a>(&self, by: Option<&str>, ground: Ground<'a>) -> Setting<'a> {
         let own = self.loops.iter().find(|own| Some(own.by.as_str()) == by);
         let (times, until, open) =
             own.map_or((self.times, self.until, false), |own| (own.times, own.until, own.beside.is_some()));
@@ -124,8 +124,9 @@ impl Rounds {
             last_round: if until.is_some() || open { 0 } else { times - 1 },
             last_copy: copies - 1,
             scope: super::file::scope(copies),
-            device,
-            limit,
+            device: ground.device,
+            filesystem: ground.filesystem,
+            limit: ground.limit,
             beside: self.beside,
         }
     }

@@ -141,8 +141,14 @@ mod tests {
     fn trial(name: &str) -> Order {
         let (steps, loops) = (Vec::new(), Vec::new());
         let phase = brim_trial::Phase { name: name.to_owned(), until: None, times: 1, steps, loops };
-        let order =
-            TrialOrder { trial: 1, seed: 2, phases: vec![phase], step_limit: Nanos(3), faults: Vec::new() };
+        let order = TrialOrder {
+            trial: 1,
+            seed: 2,
+            phases: vec![phase],
+            step_limit: Nanos(3),
+            faults: Vec::new(),
+            wanted: brim_trial::condition::Wanted::default(),
+        };
         Order::Trial(Box::new(Trial { order, faults: Vec::new(), dice: 4 }))
     }
 

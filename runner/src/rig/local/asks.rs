@@ -9,10 +9,10 @@ use brim_device::{Cut, SECTOR, Survival};
 use brim_trial::event::HeldRequest;
 use brim_trial::operation::Release;
 use brim_trial::{ByteRange, Bytes};
-use nbd_server::{Disk, Held, Which};
+use nbd_server::{Disk, Held, Stats, Which};
 
 use super::{Attached, Local};
-use crate::rig::RigError;
+use crate::rig::{RigError, workbench};
 
 /// How often a gate is looked at for whoever waits for it. What it holds stays held, so nothing is missed in between.
 pub(super) const AWAIT_TICK: Duration = Duration::from_micros(500);
@@ -58,6 +58,9 @@ impl Local {
             Ask::CutPower => self.cut_power().map(|()| Answer::Done),
             Ask::RestorePower { survival, seed } => self.restore_power(survival, seed).map(Answer::Lost),
             Ask::Arm { faults, regions } => self.arm(&faults, regions).map(|()| Answer::Done),
+            Ask::CountRequests => {
+                self.disk().map(|disk| Answer::Requests(workbench::counted(Stats::default(), disk.stats())))
+            }
             Ask::GiveUp => {
                 if let Some(attached) = &self.attached {
                     let _released = attached.disk.open_all_gates();

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bound, Content, Expect, ExtentCount, FallocateMode, How, OpenFlag, Rename, Short, Target};
+use super::{Content, Expect, ExtentCount, FallocateMode, How, OpenFlag, Rename, Short, Target};
 use crate::expression::Expression;
+use crate::limits::Limits;
 use crate::template::Template;
 
 /// One operation on a file. Paths are relative to the mount; unless it says otherwise, a file that is not there is created.
@@ -225,7 +226,7 @@ pub enum FileOperation {
         /// The file, which has to exist.
         file: Template,
         /// What has to be so of them; else the step fails.
-        expect: Vec<(ExtentCount, Bound)>,
+        expect: Vec<(ExtentCount, Limits)>,
     },
     /// Makes the file a swap area, as mkswap(8) does.
     Mkswap {

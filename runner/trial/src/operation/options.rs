@@ -230,37 +230,3 @@ impl ExtentCount {
         Self::ALL.into_iter().find(|(_, count)| *count == self).map_or("", |(name, _)| name)
     }
 }
-
-/// What a number has to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Bound {
-    /// This one.
-    Equals(u64),
-    /// This one or more.
-    AtLeast(u64),
-    /// This one or less.
-    AtMost(u64),
-}
-
-impl Bound {
-    /// Whether `number` is as it has to be.
-    #[must_use]
-    pub fn holds(self, number: u64) -> bool {
-        match self {
-            Self::Equals(wanted) => number == wanted,
-            Self::AtLeast(wanted) => number >= wanted,
-            Self::AtMost(wanted) => number <= wanted,
-        }
-    }
-}
-
-impl std::fmt::Display for Bound {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Equals(wanted) => write!(f, "{wanted}"),
-            Self::AtLeast(wanted) => write!(f, "at least {wanted}"),
-            Self::AtMost(wanted) => write!(f, "at most {wanted}"),
-        }
-    }
-}
