@@ -11,6 +11,8 @@
 mod bench;
 #[path = "system/conditions.rs"]
 mod conditions;
+#[path = "system/controls.rs"]
+mod controls;
 #[path = "system/ctl.rs"]
 mod ctl;
 #[path = "system/end.rs"]
@@ -63,6 +65,7 @@ fn main() {
         gates::tests(),
         operations::tests(),
         conditions::tests(),
+        controls::tests(),
         regions::tests(),
         races::tests(),
         program::tests(),

@@ -3,9 +3,11 @@
 use brim_device::fault::Row;
 use brim_trial::plan::{Device, Filesystem, Phase, Prepare};
 use brim_trial::{BLOCK, Bytes, Condition, FilesystemKind, Nanos, Plan};
+use toml::Spanned;
 
 use crate::check;
 use crate::condition::{self, Scene};
+use crate::control::Variant;
 use crate::error::{Checked, Objection};
 use crate::fault;
 use crate::params::Values;
@@ -18,9 +20,10 @@ use crate::written::Place;
 /// How long a step may take where the scenario does not say.
 const STEP_LIMIT: Nanos = Nanos(30_000_000_000);
 
-/// The plan of `file` on `kind`, without its known verdicts.
+/// The plan of `file` on `kind`, without its known verdicts and what its control goes without.
 pub(crate) fn plan(
     file: &File,
+    variant: Variant,
     kind: FilesystemKind,
     values: &Values,
     reader: &mut Reader<'_>,
@@ -28,10 +31,13 @@ pub(crate) fn plan(
     let device = Device {
         size: device_size(file, reader)?,
         write_cache: file.device.write_cache,
-        faults: faults(file, reader)?,
+        faults: faults(file, variant, reader)?,
     };
-    let phases: Vec<Phase> =
-        file.phases.iter().map(|phase| step::phase(phase, &device, reader)).collect::<Checked<_>>()?;
+    let phases: Vec<Phase> = file
+        .phases
+        .iter()
+        .map(|phase| step::phase(phase, variant, &device, reader))
+        .collect::<Checked<_>>()?;
     let scene =
         Scene { filesystem: check::filesystem(&file.filesystem.kind)?, device: &device, phases: &phases };
     let conditions = file.reproduced.get_ref().iter().map(|entry| condition::condition(entry, scene, reader));
@@ -49,9 +55,12 @@ pub(crate) fn plan(
         scenario: check::fixed(&file.name, "name")?,
         claim: check::fixed(&file.claim, "claim")?,
         source: check::fixed(&file.source, "source")?,
+        why: file.why.as_ref().map(|why| check::fixed(why, "why")).transpose()?,
+        control: None,
+        changed: None,
         params: values.iter().map(|(name, value)| (name.clone(), value.text.clone())).collect(),
         device,
-        filesystem: filesystem(file, kind, reader)?,
+        filesystem: filesystem(file, variant, kind, reader)?,
         prepare: Prepare { data_free: data_free(file, reader)? },
         phases,
         reproduced,
@@ -60,9 +69,11 @@ pub(crate) fn plan(
     })
 }
 
-fn faults(file: &File, reader: &mut Reader<'_>) -> Checked<Vec<Row>> {
+fn faults(file: &File, variant: Variant, reader: &mut Reader<'_>) -> Checked<Vec<Row>> {
+    let more = file.control.as_ref().filter(|_| variant == Variant::Control);
+    let more = more.into_iter().flat_map(|control| &control.get_ref().faults);
     let files = |_: &str| Err("a scenario stands alone; a device profile can name files".to_owned());
-    fault::rows(&file.faults, fault::Regions::Filesystem, &files, reader)
+    fault::rows(file.faults.iter().chain(more), fault::Regions::Filesystem, &files, reader)
 }
 
 fn device_size(file: &File, reader: &mut Reader<'_>) -> Checked<Bytes> {
@@ -72,7 +83,12 @@ fn device_size(file: &File, reader: &mut Reader<'_>) -> Checked<Bytes> {
 }
 
 /// Options of mkfs and mount are those of the filesystem that the scenario names: on another one there are none.
-fn filesystem(file: &File, kind: FilesystemKind, reader: &mut Reader<'_>) -> Checked<Filesystem> {
+fn filesystem(
+    file: &File,
+    variant: Variant,
+    kind: FilesystemKind,
+    reader: &mut Reader<'_>,
+) -> Checked<Filesystem> {
     let own = check::filesystem(&file.filesystem.kind)? == kind;
     let mut words = |list: &[Text]| -> Checked<Vec<String>> {
         let words = list
@@ -81,7 +97,10 @@ fn filesystem(file: &File, kind: FilesystemKind, reader: &mut Reader<'_>) -> Che
             .collect::<Checked<Vec<_>>>()?;
         Ok(if own { words } else { Vec::new() })
     };
-    Ok(Filesystem { kind, mkfs: words(&file.filesystem.mkfs)?, mount: words(&file.filesystem.mount)? })
+    let control = file.control.as_ref().filter(|_| variant == Variant::Control).map(Spanned::get_ref);
+    let mkfs = control.and_then(|control| control.mkfs.as_ref()).unwrap_or(&file.filesystem.mkfs);
+    let mount = control.and_then(|control| control.mount.as_ref()).unwrap_or(&file.filesystem.mount);
+    Ok(Filesystem { kind, mkfs: words(mkfs)?, mount: words(mount)? })
 }
 
 fn data_free(file: &File, reader: &mut Reader<'_>) -> Checked<Option<Bytes>> {

@@ -9,6 +9,7 @@ use brim_trial::{Content, Errno, Expression, Operation};
 use toml::Spanned;
 
 use crate::check;
+use crate::control::Variant;
 use crate::error::{Checked, Objection};
 use crate::fault;
 use crate::quantity::Dimension;
@@ -35,10 +36,16 @@ struct Setting<'a> {
 }
 
 /// One phase of a scenario with this disk.
-pub(crate) fn phase(phase: &schema::Phase, device: &Device, reader: &mut Reader<'_>) -> Checked<Phase> {
+pub(crate) fn phase(
+    phase: &schema::Phase,
+    variant: Variant,
+    device: &Device,
+    reader: &mut Reader<'_>,
+) -> Checked<Phase> {
     let name = reader.text(&phase.name)?.value;
     let until = phase.until.as_ref().map(|name| errno(name, "until", reader)).transpose()?;
-    let beside = workers(phase)? > 1;
+    let steps = steps_of(phase, variant)?;
+    let beside = workers(&steps)? > 1;
     let times = match &phase.times {
         None if until.is_some() && !beside => TIMES_UNTIL,
         None => 1,
@@ -58,15 +65,37 @@ pub(crate) fn phase(phase: &schema::Phase, device: &Device, reader: &mut Reader<
         return Err(Objection::new(place, "a phase without steps", "empty")
             .help("a step is a table such as `{ do.fsync = { file = \"blob\" } }`"));
     }
-    let steps =
-        phase.step.get_ref().iter().map(|entry| step(entry, setting, reader)).collect::<Checked<_>>()?;
+    let steps: Vec<Step> =
+        steps.into_iter().map(|entry| step(entry, setting, reader)).collect::<Checked<_>>()?;
+    if steps.is_empty() {
+        // All of them are the control's: there is nothing to go round for.
+        return Ok(Phase { name, until: None, times: 1, steps });
+    }
     Ok(Phase { name, until, times, steps })
 }
 
+/// A step as it is written, and where.
+type Entry = Spanned<schema::Table<schema::Step>>;
+
+/// The steps of a phase that a plan has.
+fn steps_of(phase: &schema::Phase, variant: Variant) -> Checked<Vec<&Entry>> {
+    let mut steps = Vec::new();
+    for entry in phase.step.get_ref() {
+        if let Some(only) = &entry.get_ref().only {
+            let options = [("control", Variant::Control)];
+            check::choose(only.get_ref(), Place::scenario(only.span()), "only", &options)?;
+        }
+        if variant == Variant::Control || entry.get_ref().only.is_none() {
+            steps.push(entry);
+        }
+    }
+    Ok(steps)
+}
+
 /// How many workers a phase has.
-fn workers(phase: &schema::Phase) -> Checked<usize> {
+fn workers(steps: &[&Entry]) -> Checked<usize> {
     let mut workers = std::collections::BTreeSet::new();
-    for step in phase.step.get_ref() {
+    for step in steps {
         workers.insert(step.get_ref().by.as_ref().map(|by| check::fixed(by, "by")).transpose()?);
     }
     Ok(workers.len())

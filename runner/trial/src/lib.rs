@@ -2,6 +2,7 @@
 //! it ([`judge`]). Pure data and pure functions: nothing here waits, reads a clock or calls the kernel.
 
 pub mod condition;
+pub mod control;
 pub mod counters;
 pub mod errno;
 pub mod event;
@@ -13,9 +14,11 @@ pub mod limits;
 pub mod operation;
 pub mod pattern;
 pub mod plan;
+pub mod rate;
 
 pub use brim_device::{BLOCK, ByteRange, Bytes, Nanos, Survival};
 pub use condition::Condition;
+pub use control::{Control, Flip};
 pub use counters::Counters;
 pub use errno::Errno;
 pub use event::{Event, JournalLine};
@@ -26,6 +29,7 @@ pub use limits::Limits;
 pub use operation::{Content, Operation};
 pub use pattern::Pattern;
 pub use plan::{Known, Phase, Plan, Step};
+pub use rate::{Interval, Rate};
 
 /// The schema number that each journal line and each `--json` line carries.
 pub const SCHEMA: u32 = 1;
