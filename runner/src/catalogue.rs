@@ -29,6 +29,27 @@ pub(crate) fn find(word: &str) -> Result<Entry, Error> {
     }
 }
 
+/// Reads the scenarios that `word` names: one, or all of the catalogue whose names are like a pattern such as `btrfs/*`.
+pub(crate) fn find_all(word: &str) -> Result<Vec<Entry>, Error> {
+    if !word.contains(['*', '?', '[']) || Path::new(word).exists() {
+        return find(word).map(|entry| vec![entry]);
+    }
+    let pattern = glob::Pattern::new(word).map_err(|error| Error::Usage {
+        what: format!("`{word}` is no pattern: {error}"),
+        help: "write it as for a shell: 'btrfs/*', '*/power-cut-*'".to_owned(),
+    })?;
+    let like =
+        |entry: &Result<Entry, Error>| entry.as_ref().map_or(true, |entry| pattern.matches(&entry.word));
+    let entries = all().into_iter().filter(like).collect::<Result<Vec<Entry>, Error>>()?;
+    if entries.is_empty() {
+        return Err(Error::Usage {
+            what: format!("no scenario of the catalogue is called like `{word}`"),
+            help: "`brim list` has their names".to_owned(),
+        });
+    }
+    Ok(entries)
+}
+
 /// Every scenario of the catalogue, in the order of their names.
 pub(crate) fn all() -> Vec<Result<Entry, Error>> {
     let mut files = Vec::new();

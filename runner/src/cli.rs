@@ -52,6 +52,9 @@ pub(crate) enum Command {
     },
     /// List the scenarios of the catalogue
     List {
+        /// As the page docs/catalogue.md: claim, source, control, and what is known on which kernel
+        #[arg(long)]
+        markdown: bool,
         /// List the scenario files under this directory instead
         directory: Option<PathBuf>,
     },
@@ -106,9 +109,12 @@ pub(crate) struct Parameters {
 
 #[derive(Debug, Args)]
 pub(crate) struct Run {
-    /// Scenario files, or names from the catalogue
+    /// Scenario files, names from the catalogue, or patterns of such names: 'btrfs/*'. Several end in a table
     #[arg(required = true)]
     pub(crate) scenarios: Vec<String>,
+    /// Run the control of each scenario too, the smallest change that makes its verdict another: does it flip?
+    #[arg(long, conflicts_with = "git_bisect")]
+    pub(crate) control: bool,
     #[command(flatten)]
     pub(crate) parameters: Parameters,
     /// How often each set of parameters is tried

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use brim_agent::protocol::{FaultOrder, TrialOrder};
 use brim_device::fault::Row;
-use brim_trial::event::{Prepared, Run, VerdictEvent};
-use brim_trial::{Event, Plan, TrialVerdict, judge};
+use brim_trial::event::{MeasuredRate, Prepared, Run, VerdictEvent};
+use brim_trial::{Event, Interval, Plan, TrialVerdict, judge};
 
 use crate::error::Error;
 use crate::kernel::Kernel;
@@ -59,6 +59,7 @@ impl<'a> Executor<'a> {
         self.journal.clear();
         self.emit(Event::Run(Run {
             scenario: plan.scenario.clone(),
+            control: plan.changed.as_ref().map(|control| control.change.clone()),
             params: plan.params.clone(),
             rig: self.rig.name().name().to_owned(),
             kernel: self.rig.kernel().to_owned(),
@@ -84,6 +85,11 @@ impl<'a> Executor<'a> {
         let verdict = self.verdict(plan, &trials, seconds(started), command);
         self.emit(Event::Verdict(Box::new(verdict.clone())));
         Ok((verdict, std::mem::take(&mut self.journal)))
+    }
+
+    /// Tells of something that is not of one plan alone.
+    pub(crate) fn tell(&mut self, event: &Event) {
+        (self.sink)(event);
     }
 
     fn emit(&mut self, event: Event) {
@@ -157,24 +163,24 @@ impl<'a> Executor<'a> {
 
     fn verdict(&self, plan: &Plan, trials: &[TrialVerdict], seconds: f64, command: String) -> VerdictEvent {
         let verdict = judge::together(trials);
-        let known = plan.known_on(self.rig.kernel());
-        let count = |wanted| {
-            u32::try_from(trials.iter().filter(|trial| trial.verdict == wanted).count()).unwrap_or(u32::MAX)
-        };
-        let unanimous = |known| trials.iter().all(|trial| trial.verdict == known);
+        let known = plan.expected_on(self.rig.kernel());
+        let rate = known.and_then(|known| known.rate.as_ref()).map(|rate| {
+            let Interval { low, high } = judge::measured(trials);
+            let (at_least, at_most) = (rate.at_least.to_f64(), rate.at_most.to_f64());
+            MeasuredRate { at_least, at_most, why: rate.why.clone(), low, high }
+        });
         let shown = trials.iter().find(|trial| trial.verdict == verdict);
         VerdictEvent {
             scenario: plan.scenario.clone(),
+            control: plan.changed.as_ref().map(|control| control.change.clone()),
             params: plan.params.clone(),
             verdict,
-            known,
-            expected: match known {
-                Some(known) => verdict == known && unanimous(known),
-                None => verdict != judge::Verdict::Inconclusive,
-            },
+            known: known.map(|known| known.verdict),
+            rate,
+            expected: judge::as_expected(known, trials),
             trials: u32::try_from(trials.len()).unwrap_or(u32::MAX),
-            reproduced: count(judge::Verdict::Reproduced),
-            inconclusive: count(judge::Verdict::Inconclusive),
+            reproduced: judge::count(trials, judge::Verdict::Reproduced),
+            inconclusive: judge::count(trials, judge::Verdict::Inconclusive),
             kernel: self.rig.kernel().to_owned(),
             filesystem: plan.filesystem.kind,
             rig: self.rig.name().name().to_owned(),

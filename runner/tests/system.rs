@@ -13,6 +13,8 @@ mod bench;
 mod beside;
 #[path = "system/conditions.rs"]
 mod conditions;
+#[path = "system/controls.rs"]
+mod controls;
 #[path = "system/ctl.rs"]
 mod ctl;
 #[path = "system/end.rs"]
@@ -69,6 +71,7 @@ fn main() {
         gates::tests(),
         operations::tests(),
         conditions::tests(),
+        controls::tests(),
         regions::tests(),
         races::tests(),
         program::tests(),

@@ -77,18 +77,24 @@ fn steps(events: &[Event], trial: u32) -> Vec<String> {
     let mut lines = Vec::new();
     for event in events {
         let Event::Phase { trial: of, phase, completed, allowed, timing } = event else { continue };
-        if *of != trial {
+        // A phase without steps is one that was left out.
+        if *of != trial || completed.is_empty() {
             continue;
         }
         let of_phase = |event: &&StepEvent| event.trial == trial && event.phase == *phase;
         let seen: Vec<&StepEvent> = events.iter().filter_map(step).filter(of_phase).collect();
-        let mut parts: Vec<String> = Vec::new();
+        // Steps alike that follow each other are told together.
+        let mut done: Vec<(&str, u64)> = Vec::new();
         for (index, count) in completed.iter().enumerate() {
             let name = seen.iter().find(|step| step.index == index).map(|step| step.step.as_str());
-            if let (Some(name), 1..) = (name, *count) {
-                parts.push(format!("{name} ok ×{count}"));
+            match (done.last_mut(), name, *count) {
+                (Some((last, sum)), Some(name), 1..) if *last == name => *sum += count,
+                (_, Some(name), 1..) => done.push((name, *count)),
+                _ => {}
             }
         }
+        let mut parts: Vec<String> =
+            done.into_iter().map(|(name, count)| format!("{name} ok ×{count}")).collect();
         for failed in seen.iter().filter(|step| step.failed() || step.short.is_some()) {
             let then = if parts.is_empty() { "" } else { "then " };
             parts.push(format!("{then}{}", failure(failed)));

@@ -8,7 +8,10 @@ use brim_trial::judge::blocks;
 use brim_trial::kernel::Requirement;
 use brim_trial::operation::{Release, Which};
 use brim_trial::plan::{Allow, Loop};
-use brim_trial::{FilesystemKind, Operation, Phase, Plan, Step, Survival, Template};
+use brim_trial::{Control, FilesystemKind, Operation, Phase, Plan, Step, Survival, Template};
+
+/// How long a line of running text is at most.
+const LINE: usize = 100;
 
 /// The whole scenario in plain sentences.
 #[must_use]
@@ -56,7 +59,7 @@ fn write_plan(text: &mut String, plan: &Plan) -> std::fmt::Result {
         writeln!(text, "The disk has a volatile write cache.\n")?;
     }
     write_faults(text, plan)?;
-    for phase in &plan.phases {
+    for phase in plan.phases.iter().filter(|phase| !phase.steps.is_empty()) {
         write_phase(text, phase)?;
     }
     let conditions: Vec<String> = plan.reproduced.iter().map(ToString::to_string).collect();
@@ -72,6 +75,16 @@ fn write_plan(text: &mut String, plan: &Plan) -> std::fmt::Result {
         "No step may take longer than {} s.",
         std::time::Duration::from_nanos(plan.step_limit.0).as_secs_f64()
     )?;
+    if let Some(why) = &plan.why {
+        writeln!(text, "\nWhy:")?;
+        write_paragraphs(text, why)?;
+        writeln!(text)?;
+    }
+    if let Some(Control { change, changes, verdict, kernel }) = &plan.control {
+        let (change, changes) = (change.trim_end_matches('.'), changes.join(", "));
+        let on = if *kernel == Requirement::STAR { String::new() } else { format!(" on kernels {kernel}") };
+        writeln!(text, "Its control is to be {verdict}{on}: {change} ({changes}).")?;
+    }
     let mut told = Vec::new();
     for known in &plan.known {
         // The first that fits counts, so a second one for the same kernels never does.
@@ -84,9 +97,29 @@ fn write_plan(text: &mut String, plan: &Plan) -> std::fmt::Result {
         } else {
             format!("kernels {}", known.kernel)
         };
-        writeln!(text, "Known with these parameters: {} on {kernel}.", known.verdict)?;
+        match &known.rate {
+            None => writeln!(text, "Known with these parameters: {} on {kernel}.", known.verdict)?,
+            Some(rate) => {
+                let why = rate.why.trim_end_matches('.');
+                writeln!(
+                    text,
+                    "Known with these parameters: {} in {rate} of all trials on {kernel}, as {why}.",
+                    known.verdict
+                )?;
+            }
+        }
     }
     Ok(())
+}
+
+/// Text in lines that a terminal has room for; an empty line is between two paragraphs.
+fn write_paragraphs(text: &mut String, sentences: &str) -> std::fmt::Result {
+    let paragraphs = sentences.trim().split("\n\n").map(|paragraph| {
+        let words: Vec<&str> = paragraph.split_whitespace().collect();
+        let options = textwrap::Options::new(LINE).initial_indent("  ").subsequent_indent("  ");
+        textwrap::fill(&words.join(" "), options.break_words(false))
+    });
+    writeln!(text, "{}", paragraphs.collect::<Vec<_>>().join("\n\n"))
 }
 
 fn write_faults(text: &mut String, plan: &Plan) -> std::fmt::Result {

@@ -60,7 +60,10 @@ fn test_case(case: &Case) -> TestCase {
     };
     let params: Vec<String> =
         verdict.params.iter().map(|(name, value)| format!("{name} = {value}")).collect();
-    let name = if params.is_empty() { "as it is".to_owned() } else { params.join(", ") };
+    let mut name = if params.is_empty() { "as it is".to_owned() } else { params.join(", ") };
+    if let Some(change) = &verdict.control {
+        name = format!("control: {change}; {name}");
+    }
     let mut test = TestCase::new(name, status);
     test.set_classname(format!("{}.{}", verdict.scenario, verdict.kernel));
     test.set_time(Duration::try_from_secs_f64(verdict.seconds).unwrap_or_default());

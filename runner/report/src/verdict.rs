@@ -1,7 +1,8 @@
 //! The verdict of a set of parameters: a block of its own, or one line of a range.
 
-use brim_trial::event::VerdictEvent;
-use brim_trial::{Event, Verdict};
+use brim_trial::control::ControlEvent;
+use brim_trial::event::{MeasuredRate, VerdictEvent};
+use brim_trial::{Event, Flip, Interval, Verdict};
 
 use crate::evidence;
 use crate::style::Style;
@@ -22,7 +23,11 @@ pub fn heading(verdict: &VerdictEvent, claim: &str, style: Style) -> String {
 pub fn block(verdict: &VerdictEvent, events: &[Event], style: Style) -> String {
     let params: Vec<String> =
         verdict.params.iter().map(|(name, value)| format!("{name} = {value}")).collect();
-    let mut lines = if params.is_empty() { Vec::new() } else { vec![format!("  {}", params.join(", "))] };
+    let control = verdict.control.as_ref().map(|change| format!("  {}: {change}", style.strong("control")));
+    let mut lines: Vec<String> = control.into_iter().collect();
+    if !params.is_empty() {
+        lines.push(format!("  {}", params.join(", ")));
+    }
     lines.extend([
         String::new(),
         format!(
@@ -113,7 +118,17 @@ pub(crate) fn counts(verdict: &VerdictEvent) -> String {
 }
 
 fn expectation(verdict: &VerdictEvent) -> String {
+    if let (Some(rate), Some(_)) = (&verdict.rate, verdict.known) {
+        return rated(verdict, rate);
+    }
     match (verdict.known, verdict.expected) {
+        (Some(wanted), expected) if verdict.control.is_some() && verdict.verdict != Verdict::Inconclusive => {
+            if expected {
+                "as the control is to be".to_owned()
+            } else {
+                format!("not as the control is to be: every trial was to be {wanted}")
+            }
+        }
         (Some(known), _) if verdict.verdict == Verdict::Inconclusive => {
             format!("{known} was known for this kernel")
         }
@@ -121,6 +136,42 @@ fn expectation(verdict: &VerdictEvent) -> String {
         (Some(_), true) => "as known for this kernel".to_owned(),
         (Some(known), false) => format!("not as known for this kernel: every trial was to be {known}"),
     }
+}
+
+/// `1.4 % to 6.4 % at 95 % confidence; as known for this kernel: 2 % to 10 %, as …`.
+fn rated(verdict: &VerdictEvent, rate: &MeasuredRate) -> String {
+    let measured = Interval { low: rate.low, high: rate.high };
+    let known = Interval { low: rate.at_least, high: rate.at_most };
+    let as_known = match verdict.expected {
+        _ if verdict.inconclusive > 0 => "what says nothing is not counted: known for this kernel",
+        true => "as known for this kernel",
+        false => "not as known for this kernel",
+    };
+    format!("{measured} at 95 % confidence; {as_known}: {known}, as {}", rate.why.trim_end_matches('.'))
+}
+
+/// What follows from a scenario and its control, in a line.
+#[must_use]
+pub fn flip(control: &ControlEvent, style: Style) -> String {
+    let ControlEvent { verdict, control: came_to, wanted, flip, .. } = control;
+    let (words, why) = match flip {
+        Flip::Flipped => ("the control flips it", format!("{verdict} as it is, {came_to} with the change")),
+        Flip::NotFlipped => {
+            let wanted = wanted.map(|wanted| format!(", where every trial was to be {wanted}"));
+            let wanted = wanted.unwrap_or_default();
+            ("the control does not flip it", format!("{verdict} as it is, {came_to} with the change{wanted}"))
+        }
+        Flip::NothingToFlip => {
+            ("there is nothing to flip here", format!("{verdict} as it is, {came_to} with the change"))
+        }
+        Flip::Inconclusive => (
+            "whether the control flips it cannot be said",
+            format!("{verdict} as it is, {came_to} with the change"),
+        ),
+    };
+    let good = matches!(flip, Flip::Flipped | Flip::NothingToFlip);
+    let words = if good { words.to_owned() } else { style.strong(words) };
+    format!("  {words}: {why}")
 }
 
 /// The trial that stands for all: the first with the verdict of the whole.

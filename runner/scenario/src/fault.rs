@@ -33,8 +33,8 @@ const REGIONS: [&str; 5] = ["superblock", "data", "metadata", "system", "log-tre
 const FILE_REGIONS: [&str; 2] = ["file:", "block-group-of:"];
 
 /// All rows of a scenario, in order.
-pub(crate) fn rows(
-    faults: &[schema::Table<schema::Fault>],
+pub(crate) fn rows<'a>(
+    faults: impl IntoIterator<Item = &'a schema::Table<schema::Fault>>,
     regions: Regions,
     files: &dyn Fn(&str) -> Result<String, String>,
     reader: &mut Reader<'_>,

@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use brim_trial::{FilesystemKind, Verdict, plan};
+use brim_device::Ratio;
+use brim_trial::{FilesystemKind, Rate, Verdict, plan};
 use semver::VersionReq;
+use toml::Spanned;
 
 use crate::check;
 use crate::error::{Checked, Objection};
+use crate::fault;
 use crate::params::{Params, Value, Values};
+use crate::read::Reader;
 use crate::schema;
 use crate::sweep::Sweep;
 use crate::written::{Place, Written};
@@ -18,6 +22,7 @@ pub(crate) struct Known {
     filesystem: Option<FilesystemKind>,
     kernel: VersionReq,
     verdict: Verdict,
+    rate: Option<Rate>,
     /// The values that each of these parameters may have; all others have their defaults.
     params: BTreeMap<String, Vec<Allowed>>,
 }
@@ -31,15 +36,38 @@ enum Allowed {
 
 impl Known {
     /// Reads one entry of the scenario file `document`.
-    pub(crate) fn new(entry: &schema::Known, params: &Params, document: &str) -> Checked<Self> {
-        let verdicts = [Verdict::Reproduced, Verdict::NotReproduced, Verdict::Inconclusive];
-        let names = verdicts.map(|verdict| verdict.to_string());
-        let options: Vec<(&str, Verdict)> = names.iter().map(String::as_str).zip(verdicts).collect();
-        let place = Place::scenario(entry.verdict.span());
+    pub(crate) fn new(
+        entry: &Spanned<schema::Table<schema::Known>>,
+        params: &Params,
+        document: &str,
+    ) -> Checked<Self> {
+        let rate = entry.get_ref().rate.as_ref().map(|rate| read_rate(rate, document)).transpose()?;
+        let place = Place::scenario(entry.span());
+        let entry: &schema::Known = entry.get_ref();
+        let verdict = match (&entry.verdict, &entry.rate) {
+            (Some(text), None) => verdict(text)?,
+            (None, Some(_)) => Verdict::Reproduced,
+            (Some(_), Some(rate)) => {
+                let place = Place::scenario(rate.span());
+                return Err(Objection::new(
+                    place,
+                    "`verdict` and `rate` both say what is expected",
+                    "one of the two",
+                )
+                .help("a `rate` is the share of the trials that is `reproduced`: take `verdict` out"));
+            }
+            (None, None) => {
+                return Err(Objection::new(place, "this `[[known]]` says nothing", "no verdict").help(
+                    "add `verdict = \"reproduced\"` or `verdict = \"not-reproduced\"`; or, for what does not come each time, \
+                     `rate = { at_least = \"2 %\", at_most = \"10 %\", why = \"…\" }`",
+                ));
+            }
+        };
         Ok(Self {
             filesystem: entry.filesystem.as_ref().map(check::filesystem).transpose()?,
             kernel: entry.kernel.as_ref().map_or(Ok(VersionReq::STAR), kernel)?,
-            verdict: check::choose(entry.verdict.get_ref(), place, "verdict", &options)?,
+            verdict,
+            rate,
             params: allowed(entry, params, document)?,
         })
     }
@@ -54,10 +82,42 @@ impl Known {
             && values.iter().all(|(name, value)| as_said(name, value))
     }
 
+    /// The verdict.
+    pub(crate) fn verdict(&self) -> Verdict {
+        self.verdict
+    }
+
     /// As a plan has it.
     pub(crate) fn to_plan(&self) -> plan::Known {
-        plan::Known { kernel: self.kernel.clone(), verdict: self.verdict }
+        plan::Known { kernel: self.kernel.clone(), verdict: self.verdict, rate: self.rate.clone() }
     }
+}
+
+/// A verdict by its name.
+pub(crate) fn verdict(text: &schema::Text) -> Checked<Verdict> {
+    let verdicts = [Verdict::Reproduced, Verdict::NotReproduced, Verdict::Inconclusive];
+    let names = verdicts.map(|verdict| verdict.to_string());
+    let options: Vec<(&str, Verdict)> = names.iter().map(String::as_str).zip(verdicts).collect();
+    check::choose(text.get_ref(), Place::scenario(text.span()), "verdict", &options)
+}
+
+fn read_rate(rate: &Spanned<schema::Table<schema::Rate>>, document: &str) -> Checked<Rate> {
+    // What is known of a scenario is the same whatever its parameters are.
+    let values = Values::new();
+    let mut reader = Reader::new(document, &values);
+    let given: &schema::Rate = rate.get_ref();
+    let at_least = fault::ratio(&given.at_least, "at_least", &mut reader)?;
+    let at_most = fault::ratio(&given.at_most, "at_most", &mut reader)?;
+    if at_least > at_most || at_most > Ratio::ONE {
+        let place = Place::scenario(given.at_most.span());
+        return Err(Objection::new(
+            place,
+            "no share of the trials is like that",
+            "not from `at_least` to 100 %",
+        )
+        .help("write two shares, the smaller one first: `at_least = \"2 %\", at_most = \"10 %\"`"));
+    }
+    Ok(Rate { at_least, at_most, why: check::fixed(&given.why, "why")? })
 }
 
 impl Allowed {
@@ -104,7 +164,8 @@ fn allowed(
     Ok(all)
 }
 
-fn kernel(text: &schema::Text) -> Checked<VersionReq> {
+/// A requirement on a kernel.
+pub(crate) fn kernel(text: &schema::Text) -> Checked<VersionReq> {
     VersionReq::parse(text.get_ref()).map_err(|error| {
         Objection::new(
             Place::scenario(text.span()),

@@ -5,6 +5,7 @@
 
 mod check;
 mod condition;
+mod control;
 mod error;
 mod fault;
 mod formula;

@@ -128,7 +128,8 @@ impl Params {
         Ok(params)
     }
 
-    fn replacements(&self, table: &ParamTable, document: &str) -> Checked<Values> {
+    /// The values in `table`, each for a parameter of the scenario.
+    pub(crate) fn replacements(&self, table: &ParamTable, document: &str) -> Checked<Values> {
         let mut values = Values::new();
         for (key, value) in table {
             let default = self.default(key.get_ref(), || Place::scenario(key.span()))?;

@@ -3,9 +3,11 @@
 use brim_device::fault::Row;
 use brim_trial::plan::{Device, Filesystem, Phase, Prepare};
 use brim_trial::{BLOCK, Bytes, Condition, FilesystemKind, Nanos, Plan};
+use toml::Spanned;
 
 use crate::check;
 use crate::condition::{self, Scene};
+use crate::control::Variant;
 use crate::error::{Checked, Objection};
 use crate::fault;
 use crate::params::Values;
@@ -18,9 +20,10 @@ use crate::written::Place;
 /// How long a step may take where the scenario does not say.
 const STEP_LIMIT: Nanos = Nanos(30_000_000_000);
 
-/// The plan of `file` on `kind`, without its known verdicts.
+/// The plan of `file` on `kind`, without its known verdicts and what its control goes without.
 pub(crate) fn plan(
     file: &File,
+    variant: Variant,
     kind: FilesystemKind,
     values: &Values,
     reader: &mut Reader<'_>,
@@ -28,13 +31,16 @@ pub(crate) fn plan(
     let device = Device {
         size: device_size(file, reader)?,
         write_cache: file.device.write_cache,
-        faults: faults(file, reader)?,
+        faults: faults(file, variant, reader)?,
     };
     let limit = step_limit(file, reader)?;
     let filesystem = check::filesystem(&file.filesystem.kind)?;
     let ground = Ground { device: &device, filesystem, limit };
-    let phases: Vec<Phase> =
-        file.phases.iter().map(|phase| step::phase(phase, ground, reader)).collect::<Checked<_>>()?;
+    let phases: Vec<Phase> = file
+        .phases
+        .iter()
+        .map(|phase| step::phase(phase, variant, ground, reader))
+        .collect::<Checked<_>>()?;
     let scene = Scene { filesystem, device: &device, phases: &phases };
     let conditions = file.reproduced.get_ref().iter().map(|entry| condition::condition(entry, scene, reader));
     let mut reproduced = conditions.collect::<Checked<Vec<_>>>()?;
@@ -51,9 +57,12 @@ pub(crate) fn plan(
         scenario: check::fixed(&file.name, "name")?,
         claim: check::fixed(&file.claim, "claim")?,
         source: check::fixed(&file.source, "source")?,
+        why: file.why.as_ref().map(|why| check::fixed(why, "why")).transpose()?,
+        control: None,
+        changed: None,
         params: values.iter().map(|(name, value)| (name.clone(), value.text.clone())).collect(),
         device,
-        filesystem: made(file, kind, reader)?,
+        filesystem: made(file, variant, kind, reader)?,
         prepare: Prepare { data_free: data_free(file, reader)? },
         phases,
         reproduced,
@@ -62,9 +71,11 @@ pub(crate) fn plan(
     })
 }
 
-fn faults(file: &File, reader: &mut Reader<'_>) -> Checked<Vec<Row>> {
+fn faults(file: &File, variant: Variant, reader: &mut Reader<'_>) -> Checked<Vec<Row>> {
+    let more = file.control.as_ref().filter(|_| variant == Variant::Control);
+    let more = more.into_iter().flat_map(|control| &control.get_ref().faults);
     let files = |_: &str| Err("a scenario stands alone; a device profile can name files".to_owned());
-    fault::rows(&file.faults, fault::Regions::Filesystem, &files, reader)
+    fault::rows(file.faults.iter().chain(more), fault::Regions::Filesystem, &files, reader)
 }
 
 fn device_size(file: &File, reader: &mut Reader<'_>) -> Checked<Bytes> {
@@ -74,7 +85,7 @@ fn device_size(file: &File, reader: &mut Reader<'_>) -> Checked<Bytes> {
 }
 
 /// Options of mkfs and mount are those of the filesystem that the scenario names: on another one there are none.
-fn made(file: &File, kind: FilesystemKind, reader: &mut Reader<'_>) -> Checked<Filesystem> {
+fn made(file: &File, variant: Variant, kind: FilesystemKind, reader: &mut Reader<'_>) -> Checked<Filesystem> {
     let own = check::filesystem(&file.filesystem.kind)? == kind;
     let mut words = |list: &[Text]| -> Checked<Vec<String>> {
         let words = list
@@ -83,7 +94,10 @@ fn made(file: &File, kind: FilesystemKind, reader: &mut Reader<'_>) -> Checked<F
             .collect::<Checked<Vec<_>>>()?;
         Ok(if own { words } else { Vec::new() })
     };
-    Ok(Filesystem { kind, mkfs: words(&file.filesystem.mkfs)?, mount: words(&file.filesystem.mount)? })
+    let control = file.control.as_ref().filter(|_| variant == Variant::Control).map(Spanned::get_ref);
+    let mkfs = control.and_then(|control| control.mkfs.as_ref()).unwrap_or(&file.filesystem.mkfs);
+    let mount = control.and_then(|control| control.mount.as_ref()).unwrap_or(&file.filesystem.mount);
+    Ok(Filesystem { kind, mkfs: words(mkfs)?, mount: words(mount)? })
 }
 
 fn data_free(file: &File, reader: &mut Reader<'_>) -> Checked<Option<Bytes>> {

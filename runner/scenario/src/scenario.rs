@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use brim_trial::{FilesystemKind, Plan};
+use brim_trial::{FilesystemKind, Plan, Verdict};
 
 use crate::check;
+use crate::control::{Changes, Variant};
 use crate::error::{Checked, Objection, ScenarioError};
 use crate::known::Known;
 use crate::params::{Params, Values};
@@ -23,6 +24,7 @@ pub struct Scenario {
     params: Params,
     defaults: BTreeMap<String, String>,
     known: Vec<Known>,
+    control: Option<Changes>,
 }
 
 /// What the command line changes about a scenario.
@@ -50,12 +52,20 @@ impl Scenario {
     fn read(path: &str, text: &str) -> Checked<Self> {
         let file = syntax::file(text)?;
         let params = Params::new(&file, text)?;
-        let known =
+        let known: Vec<Known> =
             file.known.iter().map(|entry| Known::new(entry, &params, text)).collect::<Checked<_>>()?;
         let defaults =
             params.defaults().iter().map(|(name, value)| (name.clone(), value.text.clone())).collect();
         let filesystem = check::filesystem(&file.filesystem.kind)?;
-        Ok(Self { path: path.to_owned(), text: text.to_owned(), filesystem, params, defaults, known, file })
+        let values = params.defaults_on(filesystem);
+        let usual: Vec<Verdict> = known
+            .iter()
+            .filter(|known| known.applies(filesystem, &values, &values))
+            .map(Known::verdict)
+            .collect();
+        let control = Changes::new(&file, &params, &usual, text)?;
+        let (path, text) = (path.to_owned(), text.to_owned());
+        Ok(Self { path, text, file, filesystem, params, defaults, known, control })
     }
 
     /// The file's own filesystem first: its messages are the ones that are most to the point.
@@ -64,8 +74,16 @@ impl Scenario {
         for kind in std::iter::once(self.filesystem).chain(others) {
             let values = self.params.defaults_on(kind);
             let mut reader = Reader::new(&self.text, &values);
-            plan::plan(&self.file, kind, &values, &mut reader)?;
-            self.params.all_used(&reader.used())?;
+            plan::plan(&self.file, Variant::Main, kind, &values, &mut reader)?;
+            let mut used = reader.used();
+            if let Some(changes) = &self.control {
+                let values = changes.values(&values);
+                let mut reader = Reader::new(&self.text, &values);
+                let mut plan = plan::plan(&self.file, Variant::Control, kind, &values, &mut reader)?;
+                changes.apply(&self.file, &mut plan, true)?;
+                used.extend(reader.used());
+            }
+            self.params.all_used(&used)?;
         }
         Ok(())
     }
@@ -109,11 +127,36 @@ impl Scenario {
     /// # Errors
     /// A setting names no parameter, or its value is not possible; or there would be more than 100 000 plans.
     pub fn plans(&self, settings: &Settings) -> Result<Vec<Plan>, ScenarioError> {
+        self.each(settings, |kind, values, defaults| self.plan(kind, values, defaults))
+    }
+
+    /// The control of each plan in [`Self::plans`], in the same order; `None` where the scenario has none. What it changes goes before
+    /// `settings`.
+    ///
+    /// # Errors
+    /// As [`Self::plans`]; also where a value is not possible in the control alone.
+    pub fn controls(&self, settings: &Settings) -> Result<Option<Vec<Plan>>, ScenarioError> {
+        let Some(changes) = &self.control else { return Ok(None) };
+        let control = |kind, values: &Values, defaults: &Values| {
+            let known = self.known.iter().any(|known| known.applies(kind, values, defaults));
+            let values = changes.values(values);
+            let mut reader = Reader::new(&self.text, &values);
+            let mut plan = plan::plan(&self.file, Variant::Control, kind, &values, &mut reader)?;
+            changes.apply(&self.file, &mut plan, known).map(|()| plan)
+        };
+        self.each(settings, control).map(Some)
+    }
+
+    fn each(
+        &self,
+        settings: &Settings,
+        plan: impl Fn(FilesystemKind, &Values, &Values) -> Checked<Plan>,
+    ) -> Result<Vec<Plan>, ScenarioError> {
         let kind = settings.filesystem.unwrap_or(self.filesystem);
         let defaults = self.params.defaults_on(kind);
         let mut plans = Vec::new();
         let done = self.params.each(kind, settings, |values| {
-            plans.push(self.plan(kind, values, &defaults)?);
+            plans.push(plan(kind, values, &defaults)?);
             Ok(())
         });
         let told =
@@ -122,9 +165,11 @@ impl Scenario {
     }
 
     fn plan(&self, kind: FilesystemKind, values: &Values, defaults: &Values) -> Checked<Plan> {
-        let plan = plan::plan(&self.file, kind, values, &mut Reader::new(&self.text, values))?;
+        let mut reader = Reader::new(&self.text, values);
+        let plan = plan::plan(&self.file, Variant::Main, kind, values, &mut reader)?;
         let known =
             self.known.iter().filter(|known| known.applies(kind, values, defaults)).map(Known::to_plan);
-        Ok(Plan { known: known.collect(), ..plan })
+        let control = self.control.as_ref().map(|changes| changes.to_plan(&self.file));
+        Ok(Plan { known: known.collect(), control, ..plan })
     }
 }

@@ -31,6 +31,7 @@ pub(crate) struct File {
     pub(crate) name: Text,
     pub(crate) claim: Text,
     pub(crate) source: Text,
+    pub(crate) why: Option<Text>,
     #[serde(default)]
     pub(crate) params: ParamTable,
     pub(crate) step_limit: Option<Spanned<Formula>>,
@@ -45,8 +46,9 @@ pub(crate) struct File {
     #[serde(rename = "phase")]
     pub(crate) phases: Vec<Table<Phase>>,
     pub(crate) reproduced: Spanned<Vec<Spanned<Table<Reproduced>>>>,
+    pub(crate) control: Option<Spanned<Table<Control>>>,
     #[serde(default)]
-    pub(crate) known: Vec<Table<Known>>,
+    pub(crate) known: Vec<Spanned<Table<Known>>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -124,6 +126,40 @@ pub(crate) struct Step {
     pub(crate) name: Option<Text>,
     #[serde(default)]
     pub(crate) allow: fault::Words,
+    pub(crate) only: Option<Text>,
+}
+
+/// What a step that only the control has is called.
+pub(crate) fn step_words(step: &Step) -> String {
+    let called = step.name.as_ref().map(|name| format!("the step \"{}\"", name.get_ref()));
+    let release = |release: &Spanned<fault::Worded<Release>>| match release.get_ref() {
+        fault::Worded::Word(gate) => format!("the release of \"{gate}\""),
+        fault::Worded::Table(table) => format!("the release of \"{}\"", table.gate.get_ref()),
+    };
+    called
+        .or_else(|| step.verb.as_ref().map(|verb| format!("the step `{}`", verb.get_ref().name())))
+        .or_else(|| step.release.as_ref().map(release))
+        .or_else(|| step.arm.as_ref().map(|fault| format!("\"{}\" in force", fault.get_ref())))
+        .unwrap_or_else(|| "a step".to_owned())
+}
+
+/// The smallest change that makes the verdict another.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Control {
+    pub(crate) change: Text,
+    #[serde(default)]
+    pub(crate) params: ParamTable,
+    #[serde(default)]
+    pub(crate) without_fault: Vec<Text>,
+    #[serde(default)]
+    pub(crate) without_step: Vec<Text>,
+    pub(crate) mkfs: Option<Vec<Text>>,
+    pub(crate) mount: Option<Vec<Text>>,
+    #[serde(default, rename = "fault")]
+    pub(crate) faults: Vec<Table<Fault>>,
+    pub(crate) verdict: Option<Text>,
+    pub(crate) kernel: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -218,6 +254,58 @@ pub(crate) enum Verb {
     Exec(Table<Exec>),
 }
 
+impl Verb {
+    /// As it is written.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Fallocate(_) => "fallocate",
+            Self::Pwrite(_) => "pwrite",
+            Self::Pread(_) => "pread",
+            Self::MmapWrite(_) => "mmap_write",
+            Self::MmapRead(_) => "mmap_read",
+            Self::Msync(_) => "msync",
+            Self::Fsync(_) => "fsync",
+            Self::Fdatasync(_) => "fdatasync",
+            Self::SyncFileRange(_) => "sync_file_range",
+            Self::Syncfs(_) => "syncfs",
+            Self::Truncate(_) => "truncate",
+            Self::Open(_) => "open",
+            Self::Close(_) => "close",
+            Self::Tmpfile(_) => "tmpfile",
+            Self::Creat(_) => "creat",
+            Self::Mkdir(_) => "mkdir",
+            Self::Rmdir(_) => "rmdir",
+            Self::Unlink(_) => "unlink",
+            Self::Rename(_) => "rename",
+            Self::Link(_) => "link",
+            Self::Symlink(_) => "symlink",
+            Self::Setxattr(_) => "setxattr",
+            Self::Removexattr(_) => "removexattr",
+            Self::Chmod(_) => "chmod",
+            Self::Nocow(_) => "nocow",
+            Self::Reflink(_) => "reflink",
+            Self::Dedupe(_) => "dedupe",
+            Self::Extents(_) => "extents",
+            Self::Mkswap(_) => "mkswap",
+            Self::Swapon(_) => "swapon",
+            Self::Swapoff(_) => "swapoff",
+            Self::ResizeDisk(_) => "resize_disk",
+            Self::Subvolume(_) => "subvolume",
+            Self::Snapshot(_) => "snapshot",
+            Self::Scrub(_) => "scrub",
+            Self::DropCaches(_) => "drop_caches",
+            Self::Counters(_) => "counters",
+            Self::Panic(_) => "panic",
+            Self::Remount(_) => "remount",
+            Self::Check(_) => "check",
+            Self::PowerCut(_) => "power_cut",
+            Self::Freeze(_) => "freeze",
+            Self::Thaw(_) => "thaw",
+            Self::Exec(_) => "exec",
+        }
+    }
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Exec {
@@ -263,7 +351,16 @@ pub(crate) struct Known {
     pub(crate) filesystem: Option<Text>,
     pub(crate) kernel: Option<Text>,
     pub(crate) params: Option<BTreeMap<Spanned<String>, Spanned<Values>>>,
-    pub(crate) verdict: Text,
+    pub(crate) verdict: Option<Text>,
+    pub(crate) rate: Option<Spanned<Table<Rate>>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rate {
+    pub(crate) at_least: Spanned<fault::Number>,
+    pub(crate) at_most: Spanned<fault::Number>,
+    pub(crate) why: Text,
 }
 
 /// A table, and nothing else: what serde derives for a struct also takes a list of its values.
@@ -304,7 +401,9 @@ shapes! {
     Nothing => "an empty table: `{}`",
     PowerCut => "a table such as `{}`, or `{ kept = \"50 %\", torn = \"10 %\" }`",
     Size => "a table such as `{ size = \"64 MiB\" }`",
-    Known => "a table with `verdict`",
+    Known => "a table with `verdict` or `rate`",
+    Rate => "a table such as `{ at_least = \"2 %\", at_most = \"10 %\", why = \"…\" }`",
+    Control => "a table with `change`, and what it changes",
 }
 
 impl<T> Deref for Table<T> {

@@ -12,6 +12,7 @@ use brim_trial::{Errno, Expression, FilesystemKind, Nanos, Operation};
 use toml::Spanned;
 
 use crate::check;
+use crate::control::Variant;
 use crate::error::{Checked, Objection};
 use crate::fault;
 use crate::quantity::Dimension;
@@ -55,21 +56,49 @@ struct Setting<'a> {
 }
 
 /// One phase of a scenario with this disk.
-pub(crate) fn phase(phase: &schema::Phase, ground: Ground<'_>, reader: &mut Reader<'_>) -> Checked<Phase> {
+pub(crate) fn phase(
+    phase: &schema::Phase,
+    variant: Variant,
+    ground: Ground<'_>,
+    reader: &mut Reader<'_>,
+) -> Checked<Phase> {
     let name = reader.text(&phase.name)?.value;
-    let going = Rounds::of(phase, reader)?;
+    let entries = steps_of(phase, variant)?;
+    let going = Rounds::of(phase, &entries, reader)?;
     if phase.step.get_ref().is_empty() {
         let place = Place::scenario(phase.step.span());
         return Err(Objection::new(place, "a phase without steps", "empty")
             .help("a step is a table such as `{ do.fsync = { file = \"blob\" } }`"));
     }
-    let step = |entry: &Spanned<schema::Table<schema::Step>>| {
+    let step = |entry: &Entry| {
         let by = entry.get_ref().by.as_ref().map(|by| by.get_ref().as_str());
         step(entry, going.setting(by, ground), reader)
     };
-    let steps = phase.step.get_ref().iter().map(step).collect::<Checked<_>>()?;
+    let steps: Vec<Step> = entries.into_iter().map(step).collect::<Checked<_>>()?;
     let Rounds { until, times, loops, .. } = going;
+    if steps.is_empty() {
+        // All of them are the control's: there is nothing to go round for.
+        return Ok(Phase { name, until: None, times: 1, steps, loops: Vec::new() });
+    }
     Ok(Phase { name, until, times, steps, loops })
+}
+
+/// A step as it is written, and where.
+type Entry = Spanned<schema::Table<schema::Step>>;
+
+/// The steps of a phase that a plan has.
+fn steps_of(phase: &schema::Phase, variant: Variant) -> Checked<Vec<&Entry>> {
+    let mut steps = Vec::new();
+    for entry in phase.step.get_ref() {
+        if let Some(only) = &entry.get_ref().only {
+            let options = [("control", Variant::Control)];
+            check::choose(only.get_ref(), Place::scenario(only.span()), "only", &options)?;
+        }
+        if variant == Variant::Control || entry.get_ref().only.is_none() {
+            steps.push(entry);
+        }
+    }
+    Ok(steps)
 }
 
 /// The fault that `key` names.

@@ -192,7 +192,8 @@ fn missing(key: &str, table: Range<usize>, text: &str) -> Objection {
         }
         "do" => "say what the step does: `do.fsync = { file = \"blob\" }`",
         "file" => "add `file = \"blob\"`: a path relative to the mount",
-        "verdict" => "add `verdict = \"reproduced\"` or `verdict = \"not-reproduced\"`",
+        "change" => "add `change = \"…\"`: what the control does otherwise, in words",
+        "why" => "add `why = \"…\"`: what it depends on that no scenario settles",
         "offset" | "length" | "size" | "data_free" => {
             return Objection::new(
                 Place::scenario(place),

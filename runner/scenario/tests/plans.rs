@@ -436,3 +436,126 @@ proptest! {
         }
     }
 }
+
+/// A scenario with one of everything that a control may change.
+const CONTROLLED: &str = r#"
+schema = 1
+name   = "btrfs/example"
+claim  = "it works"
+source = "a test"
+why    = """
+First.
+
+Second."""
+params = { free = "66 blocks", lie = "1" }
+[device]
+size = "128 MiB"
+[filesystem]
+kind  = "btrfs"
+mount = ["nodatacow"]
+[prepare]
+fill = { data_free = "${free}" }
+[[fault]]
+name = "gate"
+when = { op = "write" }
+then = "hold"
+[[phase]]
+name = "one"
+step = [
+  { do.fallocate = { file = "f", offset = "0 B", length = "4 KiB" } },
+  { by = "other", await.held = "gate" },
+  { only = "control", name = "more", do.fsync = { file = "f" } },
+]
+[[phase]]
+name = "two"
+step = [ { only = "control", arm = "liar" } ]
+[[reproduced]]
+step = "fallocate"
+[[known]]
+kernel  = ">= 6.1"
+verdict = "reproduced"
+[[known]]
+verdict = "not-reproduced"
+[control]
+change        = "all of it"
+params        = { free = "67 blocks" }
+without_fault = ["gate"]
+without_step  = ["fallocate"]
+mkfs          = ["--mixed"]
+mount         = []
+kernel        = ">= 5.10"
+[[control.fault]]
+name = "liar"
+when = { nth = "${lie}" }
+then = "volatile"
+"#;
+
+#[test]
+fn a_control_is_the_scenario_with_its_changes() {
+    let scenario = parse(CONTROLLED);
+    let main = plan(&scenario, None, &[]);
+    assert_eq!(main.why.as_deref(), Some("First.\n\nSecond."));
+    assert_eq!(main.phases[0].steps.len(), 2);
+    assert!(main.phases[1].steps.is_empty(), "its only step is the control's");
+    assert_eq!(main.device.faults.len(), 1);
+    let control = main.control.unwrap();
+    assert_eq!((control.change.as_str(), control.verdict), ("all of it", Verdict::NotReproduced));
+    let changes = [
+        "free = 67 blocks",
+        "without the fault \"gate\"",
+        "without the step \"fallocate\"",
+        "mkfs `--mixed`",
+        "no options of mount",
+        "with the fault \"liar\"",
+        "with the step \"more\"",
+        "with \"liar\" in force",
+    ];
+    assert_eq!(control.changes, changes);
+
+    // What is set on the command line holds for the control too, but for what it changes itself.
+    let controls =
+        scenario.controls(&settings(None, &[("free", "1..3 blocks"), ("lie", "2")])).unwrap().unwrap();
+    assert_eq!(controls.len(), 3);
+    let plan = &controls[0];
+    assert_eq!(plan.prepare.data_free, Some(Bytes(67 * 4096)));
+    assert_eq!(
+        (plan.filesystem.mkfs.as_slice(), plan.filesystem.mount.len()),
+        (&["--mixed".to_owned()][..], 0)
+    );
+    let names: Vec<&str> =
+        plan.phases.iter().flat_map(|phase| &phase.steps).map(|step| step.name.as_str()).collect();
+    assert_eq!(names, ["more", "arm"]);
+    assert_eq!(plan.device.faults.len(), 1);
+    assert_eq!((plan.device.faults[0].name.as_str(), plan.device.faults[0].when.nth), ("liar", Some(2)));
+    assert_eq!(plan.changed.as_ref().unwrap().change, "all of it");
+    assert!(plan.control.is_none());
+}
+
+#[test]
+fn a_control_is_to_be_what_the_scenario_is_not() {
+    let control = |text: &str| parse(text).controls(&settings(None, &[])).unwrap().unwrap().remove(0);
+    let main = control(CONTROLLED);
+    assert_eq!(main.known_on("6.12"), Some(Verdict::NotReproduced));
+    assert_eq!(main.known_on("5.4"), None, "nothing is said of it there");
+    let promise = CONTROLLED.replace("verdict = \"reproduced\"", "verdict = \"not-reproduced\"");
+    assert_eq!(control(&promise).known_on("6.12"), Some(Verdict::Reproduced));
+    let said = CONTROLLED.replace("change ", "verdict = \"reproduced\"\nchange ");
+    assert_eq!(control(&said).known_on("6.12"), Some(Verdict::Reproduced));
+    let scenario = parse(CONTROLLED);
+    let unknown = scenario.controls(&settings(None, &[("free", "1 block")])).unwrap().unwrap().remove(0);
+    assert_eq!(unknown.known_on("6.12"), None, "nothing is known of the scenario with that value");
+}
+
+#[test]
+fn a_rate_is_a_share_of_the_trials() {
+    let text = CONTROLLED.replacen(
+        "verdict = \"reproduced\"",
+        "rate = { at_least = \"2 %\", at_most = 0.1, why = \"timing\" }",
+        1,
+    );
+    let plan = plan(&parse(&text), None, &[]);
+    let known = plan.expected_on("6.12").unwrap();
+    assert_eq!(known.verdict, Verdict::Reproduced);
+    assert_eq!(known.rate.as_ref().unwrap().to_string(), "2 % to 10 %");
+    assert!(plan.expected_on("5.10").unwrap().rate.is_none());
+}

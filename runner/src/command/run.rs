@@ -1,13 +1,16 @@
 //! `brim run`: scenarios to verdicts.
 
+mod shown;
+
 use std::path::Path;
 
 use brim_report::junit::{self, Case};
-use brim_report::kernels::{self, Row};
-use brim_report::verdict;
+use brim_report::kernels;
+use brim_report::summary::Row;
 use brim_scenario::Settings as ScenarioSettings;
+use brim_trial::control::ControlEvent;
 use brim_trial::event::VerdictEvent;
-use brim_trial::{Event, JournalLine, Plan, Verdict};
+use brim_trial::{Control, Event, Flip, JournalLine, Plan, Verdict};
 
 use crate::catalogue::{self, Entry};
 use crate::cli;
@@ -17,6 +20,7 @@ use crate::interrupt::Interrupt;
 use crate::kernel::{self, Kernel};
 use crate::output::{self, Progress};
 use crate::rig::RigName;
+use shown::Shown;
 
 /// Runs every scenario that was named on every kernel that was, and gives the exit code of the worst, or the one that
 /// `git bisect run` wants.
@@ -41,20 +45,11 @@ fn run_all(arguments: &cli::Run) -> Result<Exit, Error> {
     let interrupt =
         Interrupt::take_over().map_err(|source| Error::Process { what: "take signals over", source })?;
     // Everything is read and checked before anything runs.
-    let settings = ScenarioSettings {
-        filesystem: arguments.parameters.filesystem,
-        set: arguments.parameters.set.clone(),
-    };
-    let mut scenarios = Vec::new();
-    for word in &arguments.scenarios {
-        let entry = catalogue::find(word)?;
-        let mut plans = entry.scenario.plans(&settings)?;
-        plans.iter_mut().try_for_each(|plan| without_faults(plan, &arguments.without_fault))?;
-        scenarios.push((entry, plans));
-    }
+    let chosen = choose(arguments)?;
     let kernels = Kernel::find_all(&arguments.kernel, arguments.modules.as_deref())?;
-    for plan in scenarios.iter().flat_map(|(_, plans)| plans) {
-        kernels.iter().try_for_each(|kernel| executor::allow(plan, kernel.as_ref()))?;
+    // One that was named has to be possible; of several that a pattern names, those run that can.
+    for scenario in chosen.iter().filter(|scenario| !scenario.by_pattern) {
+        kernels.iter().try_for_each(|kernel| scenario.allow(kernel.as_ref()))?;
     }
     let mut progress = Progress::on_stderr(!arguments.json);
     let mut sink = |event: &Event| {
@@ -65,33 +60,99 @@ fn run_all(arguments: &cli::Run) -> Result<Exit, Error> {
     };
     let settings = Settings { trials: arguments.trials, seed: arguments.rig.seed };
     // Of each kernel, those of each scenario.
-    let mut verdicts: Vec<Vec<Vec<VerdictEvent>>> = Vec::new();
+    let mut rows: Vec<Vec<Vec<Row>>> = Vec::new();
     let mut cases = Vec::new();
     for kernel in &kernels {
         let rig = arguments.rig.rig.stand(kernel.as_ref(), &interrupt)?;
         let mut executor = Executor::new(settings, rig, &mut sink);
-        let on_kernel = scenarios.iter().map(|(entry, plans)| {
-            let run = Run { arguments, entry, kernel: kernel.as_ref().map(|kernel| kernel.name.as_str()) };
-            run.plans(&mut executor, plans, &mut cases).inspect_err(|error| {
+        let mut shown = Shown::new(arguments, &chosen);
+        let on_kernel = chosen.iter().map(|scenario| {
+            if let Err(why) = scenario.allow(kernel.as_ref()) {
+                shown.skipped(scenario.entry.scenario.name(), &why);
+                return Ok(Vec::new());
+            }
+            let kernel = kernel.as_ref().map(|kernel| kernel.name.as_str());
+            let run = Run { arguments, entry: &scenario.entry, kernel };
+            run.scenario(&mut executor, scenario, &mut shown, &mut cases).inspect_err(|error| {
                 if arguments.json {
                     output::json_line(&JournalLine::from(failed(error)));
                 }
             })
         });
-        verdicts.push(on_kernel.collect::<Result<_, _>>()?);
+        let on_kernel = on_kernel.collect::<Result<Vec<_>, Error>>()?;
+        shown.sum(&on_kernel);
+        rows.push(on_kernel);
     }
     if let Some(path) = &arguments.junit {
         write_junit(path, &cases)?;
     }
     if kernels.len() > 1 && !arguments.json {
         let names: Vec<&str> = kernels.iter().map(|kernel| kernel::name(kernel.as_ref())).collect();
-        for (index, (entry, _)) in scenarios.iter().enumerate() {
-            output::line(&format!("{}:", entry.scenario.name()));
-            table(&names, verdicts.iter().map(|on_kernel| on_kernel.get(index)));
+        for (index, scenario) in chosen.iter().enumerate() {
+            output::line(&format!("{}:", scenario.entry.scenario.name()));
+            let of_scenario = |on_kernel: &Vec<Vec<Row>>| {
+                let rows = on_kernel.get(index).map_or(&[][..], Vec::as_slice);
+                rows.iter().map(|row| row.verdict.clone()).collect::<Vec<_>>()
+            };
+            table(&names, &rows.iter().map(of_scenario).collect::<Vec<_>>());
         }
     }
-    let verdicts: Vec<&VerdictEvent> = verdicts.iter().flatten().flatten().collect();
-    Ok(if arguments.git_bisect { bisect(&verdicts) } else { exit(&verdicts) })
+    let rows: Vec<&Row> = rows.iter().flatten().flatten().collect();
+    Ok(if arguments.git_bisect { bisect(&rows) } else { exit(&rows) })
+}
+
+/// A scenario that is to be run.
+struct Chosen {
+    entry: Entry,
+    plans: Vec<Plan>,
+    /// The control of each plan.
+    controls: Vec<Plan>,
+    /// A pattern names it, and others.
+    by_pattern: bool,
+}
+
+impl Chosen {
+    /// Whether its kernel may be this one.
+    fn allow(&self, kernel: Option<&Kernel>) -> Result<(), Error> {
+        self.plans.iter().chain(&self.controls).try_for_each(|plan| executor::allow(plan, kernel))
+    }
+}
+
+fn choose(arguments: &cli::Run) -> Result<Vec<Chosen>, Error> {
+    let settings = ScenarioSettings {
+        filesystem: arguments.parameters.filesystem,
+        set: arguments.parameters.set.clone(),
+    };
+    let mut chosen: Vec<Chosen> = Vec::new();
+    for word in &arguments.scenarios {
+        for entry in catalogue::find_all(word)? {
+            let by_pattern = entry.word != *word;
+            let mut plans = entry.scenario.plans(&settings)?;
+            plans.iter_mut().try_for_each(|plan| without_faults(plan, &arguments.without_fault))?;
+            let controls =
+                if arguments.control { entry.scenario.controls(&settings)? } else { Some(Vec::new()) };
+            let mut controls = controls.ok_or_else(|| no_control(&entry))?;
+            for (control, plan) in controls.iter_mut().zip(&plans) {
+                // What the control leaves out itself is not there to be left out.
+                for fault in &arguments.without_fault {
+                    let _was_there = control.remove_fault(fault);
+                }
+                if plan.known.is_empty() {
+                    control.known.clear();
+                }
+            }
+            chosen.push(Chosen { entry, plans, controls, by_pattern });
+        }
+    }
+    Ok(chosen)
+}
+
+fn no_control(entry: &Entry) -> Error {
+    Error::Usage {
+        what: format!("{} has no control", entry.word),
+        help: "add a `[control]` with the smallest change that makes its verdict another (docs/scenarios.md)"
+            .to_owned(),
+    }
 }
 
 fn write_junit(path: &Path, cases: &[Case]) -> Result<(), Error> {
@@ -104,12 +165,9 @@ fn write_junit(path: &Path, cases: &[Case]) -> Result<(), Error> {
 }
 
 /// What each kernel made of one scenario.
-fn table<'a>(names: &[&'a str], verdicts: impl Iterator<Item = Option<&'a Vec<VerdictEvent>>>) {
-    let row = |(kernel, verdicts): (&&'a str, Option<&'a Vec<VerdictEvent>>)| Row {
-        kernel,
-        verdicts: verdicts.map_or(&[], Vec::as_slice),
-    };
-    let rows: Vec<Row<'_>> = names.iter().zip(verdicts).map(row).collect();
+fn table(names: &[&str], verdicts: &[Vec<VerdictEvent>]) {
+    let rows = names.iter().zip(verdicts).map(|(kernel, verdicts)| kernels::Row { kernel, verdicts });
+    let rows: Vec<kernels::Row<'_>> = rows.collect();
     for line in kernels::table(&rows, output::style(&std::io::stdout())) {
         output::line(&line);
     }
@@ -145,37 +203,62 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn plans(
+    fn scenario(
         &self,
         executor: &mut Executor<'_>,
-        plans: &[Plan],
+        scenario: &Chosen,
+        shown: &mut Shown<'_>,
         cases: &mut Vec<Case>,
-    ) -> Result<Vec<VerdictEvent>, Error> {
-        let style = output::style(&std::io::stdout());
-        let swept = swept(plans);
-        let mut verdicts: Vec<VerdictEvent> = Vec::new();
-        for plan in plans {
+    ) -> Result<Vec<Row>, Error> {
+        let swept = swept(&scenario.plans);
+        let mut rows = Vec::new();
+        let controls =
+            scenario.controls.iter().map(|plan| plan.changed.as_ref().map(|changed| (changed, plan)));
+        for (plan, control) in scenario.plans.iter().zip(controls.chain(std::iter::repeat(None))) {
             let (verdict, journal) = executor.run(plan, self.command(plan))?;
-            if !self.arguments.json {
-                Progress::clear(&std::io::stderr());
-                if verdicts.is_empty() {
-                    output::line(&verdict::heading(&verdict, &plan.claim, style));
-                }
-                output::line(&match swept.as_slice() {
-                    [] => verdict::block(&verdict, &journal, style),
-                    swept => verdict::line(&verdict, swept, style),
-                });
-            }
-            if self.arguments.junit.is_some() {
-                let kernel = self.kernel.unwrap_or(kernel::RUNNING).to_owned();
-                cases.push(Case::new(kernel, verdict.clone(), &journal));
-            }
-            verdicts.push(verdict);
+            self.case(&verdict, &journal, cases);
+            shown.verdict(plan, &verdict, &journal, &swept, rows.is_empty());
+            let control = control.map(|control| self.control(executor, control, &verdict, shown, cases));
+            let row = Row { verdict, control: control.transpose()? };
+            shown.row(&row, &swept);
+            rows.push(row);
         }
-        if !self.arguments.json && !swept.is_empty() {
-            output::line(&verdict::sum(&verdicts));
+        shown.range(&rows, &swept);
+        Ok(rows)
+    }
+
+    /// Runs the control of a plan that came to `verdict`.
+    fn control(
+        &self,
+        executor: &mut Executor<'_>,
+        (changed, plan): (&Control, &Plan),
+        scenario: &VerdictEvent,
+        shown: &mut Shown<'_>,
+        cases: &mut Vec<Case>,
+    ) -> Result<(VerdictEvent, Flip), Error> {
+        let (verdict, journal) = executor.run(plan, self.command(plan))?;
+        let wanted = changed.wanted_on(&verdict.kernel);
+        let flip = Flip::of(scenario, &verdict, wanted);
+        self.case(&verdict, &journal, cases);
+        let event = ControlEvent {
+            scenario: plan.scenario.clone(),
+            kernel: verdict.kernel.clone(),
+            change: changed.change.clone(),
+            wanted,
+            verdict: scenario.verdict,
+            control: verdict.verdict,
+            flip,
+        };
+        executor.tell(&Event::Control(event.clone()));
+        shown.control(plan, &verdict, &journal, &event);
+        Ok((verdict, flip))
+    }
+
+    fn case(&self, verdict: &VerdictEvent, journal: &[Event], cases: &mut Vec<Case>) {
+        if self.arguments.junit.is_some() {
+            let kernel = self.kernel.unwrap_or(kernel::RUNNING).to_owned();
+            cases.push(Case::new(kernel, verdict.clone(), journal));
         }
-        Ok(verdicts)
     }
 
     /// The one line that runs a plan again.
@@ -202,6 +285,10 @@ impl Run<'_> {
         for fault in &arguments.without_fault {
             option("--without-fault", fault.clone());
         }
+        if arguments.control {
+            words.push("--control".to_owned());
+        }
+        let mut option = |name: &str, value: String| words.extend([name.to_owned(), value]);
         option("--seed", format!("{:#x}", arguments.rig.seed));
         if arguments.trials > 1 {
             option("--trials", arguments.trials.to_string());
@@ -219,21 +306,25 @@ fn swept(plans: &[Plan]) -> Vec<String> {
     first.params.keys().filter(differs).cloned().collect()
 }
 
-fn exit(verdicts: &[&VerdictEvent]) -> Exit {
-    let unexpected = |verdict: &&&VerdictEvent| !verdict.expected;
-    match verdicts.iter().filter(unexpected).map(|verdict| verdict.verdict).min() {
-        None => Exit::Expected,
-        Some(Verdict::Inconclusive) => Exit::Inconclusive,
+fn exit(rows: &[&Row]) -> Exit {
+    let flips =
+        |wanted: Flip| rows.iter().any(|row| row.control.as_ref().is_some_and(|(_, flip)| *flip == wanted));
+    let unexpected = rows.iter().filter(|row| !row.verdict.expected).map(|row| row.verdict.verdict);
+    match unexpected.min() {
         Some(Verdict::Reproduced | Verdict::NotReproduced) => Exit::Unexpected,
+        _ if flips(Flip::NotFlipped) => Exit::Unexpected,
+        Some(Verdict::Inconclusive) => Exit::Inconclusive,
+        None if flips(Flip::Inconclusive) => Exit::Inconclusive,
+        None => Exit::Expected,
     }
 }
 
 /// For `git bisect run` (git-bisect(1)): a commit is bad, good, or not to be judged.
-fn bisect(verdicts: &[&VerdictEvent]) -> Exit {
-    let any = |wanted| verdicts.iter().any(|verdict| verdict.verdict == wanted);
+fn bisect(rows: &[&Row]) -> Exit {
+    let any = |wanted| rows.iter().any(|row| row.verdict.verdict == wanted);
     if any(Verdict::Reproduced) {
         Exit::Unexpected
-    } else if any(Verdict::Inconclusive) || verdicts.is_empty() {
+    } else if any(Verdict::Inconclusive) || rows.is_empty() {
         Exit::Skip
     } else {
         Exit::Expected

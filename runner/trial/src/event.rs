@@ -6,6 +6,7 @@ use brim_device::{ByteRange, Bytes, Nanos};
 use serde::{Deserialize, Serialize};
 
 use crate::SCHEMA;
+use crate::control::ControlEvent;
 use crate::counters::Counters;
 use crate::errno::Errno;
 use crate::filesystem::FilesystemKind;
@@ -134,6 +135,8 @@ pub enum Event {
     },
     /// What a trial came to.
     TrialVerdict(TrialVerdictEvent),
+    /// A scenario and its control, behind the verdicts of both.
+    Control(ControlEvent),
     /// What a set of parameters came to: its last line.
     Verdict(Box<VerdictEvent>),
 }
@@ -204,6 +207,9 @@ pub struct RequestCount {
 pub struct Run {
     /// The scenario's name.
     pub scenario: String,
+    /// What is changed, where this is its control.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<String>,
     /// Every parameter, as written.
     pub params: BTreeMap<String, String>,
     /// What runs it.
@@ -569,18 +575,40 @@ pub struct Finding {
     pub found: String,
 }
 
+/// A rate that was known, and the one that was measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MeasuredRate {
+    /// At least this share of the trials was to reproduce.
+    pub at_least: f64,
+    /// And at most this.
+    pub at_most: f64,
+    /// Why it is not all or none.
+    pub why: String,
+    /// The lower end of what was measured, with a confidence of 95 %.
+    pub low: f64,
+    /// Its upper end.
+    pub high: f64,
+}
+
 /// What a set of parameters came to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VerdictEvent {
     /// The scenario's name.
     pub scenario: String,
+    /// What is changed, where this is its control.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<String>,
     /// Every parameter, as written.
     pub params: BTreeMap<String, String>,
     /// What it came to.
     pub verdict: Verdict,
     /// What was known of it on this kernel.
     pub known: Option<Verdict>,
-    /// Whether every trial came to what was known; where nothing was known, whether it is not inconclusive.
+    /// How often that was known to come, where it does not always.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<MeasuredRate>,
+    /// Whether every trial came to what was known, or as many as a known rate allows; where nothing was known, whether it is not
+    /// inconclusive.
     pub expected: bool,
     /// Trials that ran.
     pub trials: u32,

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::condition::{About, Condition, StepCondition};
 use crate::counters::Counters;
 use crate::event::{Event, Finding, StepEvent, TrialVerdictEvent, When};
-use crate::plan::Plan;
+use crate::plan::{Known, Plan};
+use crate::rate::Interval;
 use seen::Seen;
 
 /// What a trial, or a run of trials, came to.
@@ -91,6 +92,35 @@ pub fn together(trials: &[TrialVerdict]) -> Verdict {
     } else {
         Verdict::NotReproduced
     }
+}
+
+/// Whether trials came to what was known of them: every one to its verdict, or as many as its rate allows. Where nothing was
+/// known, whether they say anything.
+#[must_use]
+pub fn as_expected(known: Option<&Known>, trials: &[TrialVerdict]) -> bool {
+    let unanimous =
+        |verdict| together(trials) == verdict && trials.iter().all(|trial| trial.verdict == verdict);
+    match known {
+        None => together(trials) != Verdict::Inconclusive,
+        Some(Known { rate: None, verdict, .. }) => unanimous(*verdict),
+        Some(Known { rate: Some(rate), .. }) => {
+            count(trials, Verdict::Inconclusive) == 0 && !trials.is_empty() && rate.overlaps(measured(trials))
+        }
+    }
+}
+
+/// How many trials came to this.
+#[must_use]
+pub fn count(trials: &[TrialVerdict], verdict: Verdict) -> u32 {
+    let such = trials.iter().filter(|trial| trial.verdict == verdict).count();
+    u32::try_from(such).unwrap_or(u32::MAX)
+}
+
+/// The rate at which trials reproduce.
+#[must_use]
+pub fn measured(trials: &[TrialVerdict]) -> Interval {
+    let all = u32::try_from(trials.len()).unwrap_or(u32::MAX);
+    Interval::of(count(trials, Verdict::Reproduced), all)
 }
 
 fn inconclusive(plan: &Plan, trial: u32, events: &[Event], seen: &Seen<'_>) -> Option<String> {

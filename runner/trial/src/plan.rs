@@ -7,12 +7,14 @@ use brim_device::{Bytes, Nanos};
 use serde::{Deserialize, Serialize};
 
 use crate::condition::{self, About, Condition, Wanted};
+use crate::control::Control;
 use crate::errno::Errno;
 use crate::event::Signal;
 use crate::filesystem::FilesystemKind;
 use crate::judge::Verdict;
 use crate::kernel::{self, Requirement};
 use crate::operation::Operation;
+use crate::rate::Rate;
 
 /// One scenario with one set of parameters. The same scenario, parameters and filesystem give the same plan, byte for
 /// byte.
@@ -24,6 +26,12 @@ pub struct Plan {
     pub claim: String,
     /// Where the claim or the report comes from.
     pub source: String,
+    /// What happens in the kernel and why, in sentences; paragraphs have an empty line between them.
+    pub why: Option<String>,
+    /// The smallest change that makes the verdict another.
+    pub control: Option<Control>,
+    /// What is changed, where this plan is the control of another.
+    pub changed: Option<Control>,
     /// Every parameter and its value, as written.
     pub params: BTreeMap<String, String>,
     /// The disk.
@@ -175,6 +183,9 @@ pub struct Known {
     pub kernel: Requirement,
     /// The verdict there.
     pub verdict: Verdict,
+    /// The share of all trials that comes to it, where it is not all of them. The verdict is `reproduced` then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
 }
 
 impl Plan {
@@ -222,17 +233,41 @@ impl Plan {
             | Operation::Close { gate } => gate == name,
             _ => false,
         };
-        for phase in &mut self.phases {
-            phase.steps.retain(|step| !about_it(step));
-        }
-        self.phases.retain(|phase| !phase.steps.is_empty());
+        self.remove_steps(about_it);
         self.known.clear();
         true
+    }
+
+    /// Takes all steps of this name out. What was known is known no more. False when there is none, and nothing changes then.
+    pub fn remove_step(&mut self, name: &str) -> bool {
+        let steps = || self.phases.iter().flat_map(|phase| &phase.steps);
+        if !steps().any(|step| step.name == name) {
+            return false;
+        }
+        self.remove_steps(|step| step.name == name);
+        self.known.clear();
+        true
+    }
+
+    /// A phase that is left without steps stays, as conditions count them; there is nothing to go round for in it.
+    fn remove_steps(&mut self, goes: impl Fn(&Step) -> bool) {
+        for phase in &mut self.phases {
+            phase.steps.retain(|step| !goes(step));
+            if phase.steps.is_empty() {
+                (phase.until, phase.times) = (None, 1);
+            }
+        }
     }
 
     /// The verdict that is expected on the kernel `release`, where one is known.
     #[must_use]
     pub fn known_on(&self, release: &str) -> Option<Verdict> {
-        self.known.iter().find(|known| kernel::meets(release, &known.kernel)).map(|known| known.verdict)
+        self.expected_on(release).map(|known| known.verdict)
+    }
+
+    /// What is expected on the kernel `release`, where anything is known.
+    #[must_use]
+    pub fn expected_on(&self, release: &str) -> Option<&Known> {
+        self.known.iter().find(|known| kernel::meets(release, &known.kernel))
     }
 }

@@ -4,7 +4,7 @@ use brim_trial::plan::Loop;
 use brim_trial::{Errno, Round};
 use toml::Spanned;
 
-use super::{Ground, Setting, at_least_one, errno};
+use super::{Entry, Ground, Setting, at_least_one, errno};
 use crate::check;
 use crate::error::{Checked, Objection};
 use crate::read::Reader;
@@ -30,11 +30,11 @@ pub(super) struct Rounds {
 }
 
 impl Rounds {
-    /// Of a phase.
-    pub(super) fn of(phase: &schema::Phase, reader: &mut Reader<'_>) -> Checked<Self> {
+    /// Of a phase of which a plan has these steps.
+    pub(super) fn of(phase: &schema::Phase, steps: &[&Entry], reader: &mut Reader<'_>) -> Checked<Self> {
         let until = phase.until.as_ref().map(|name| errno(name, "until", reader)).transpose()?;
-        let names = workers(phase)?;
-        let several = names.len() > 1;
+        let (here, names) = (workers(steps.iter().copied())?, workers(phase.step.get_ref())?);
+        let several = here.len() > 1;
         let times = match &phase.times {
             None if until.is_some() && !several => TIMES_UNTIL,
             None => 1,
@@ -51,12 +51,14 @@ impl Rounds {
         let mut rounds = Self { until, times, loops: Vec::new(), beside: several };
         for entry in &phase.workers {
             let own = rounds.own(entry, &names, reader)?;
-            rounds.beside |= own.copies > 1;
             rounds.loops.push(own);
         }
         for entry in &phase.workers {
             rounds.check_end(entry)?;
         }
+        // Of a worker that only the control has there is nothing here.
+        rounds.loops.retain(|own| here.contains(&Some(own.by.clone())));
+        rounds.beside |= rounds.loops.iter().any(|own| own.copies > 1);
         Ok(rounds)
     }
 
@@ -144,10 +146,10 @@ pub(super) fn rounds(setting: Setting<'_>) -> impl Iterator<Item = Round> {
         .flat_map(move |copy| iterations.clone().into_iter().map(move |iteration| Round { iteration, copy }))
 }
 
-/// Who does the steps of a phase.
-fn workers(phase: &schema::Phase) -> Checked<Vec<Option<String>>> {
+/// Who does these steps.
+fn workers<'a>(steps: impl IntoIterator<Item = &'a Entry>) -> Checked<Vec<Option<String>>> {
     let mut workers = Vec::new();
-    for step in phase.step.get_ref() {
+    for step in steps {
         let by = step.get_ref().by.as_ref().map(|by| check::fixed(by, "by")).transpose()?;
         if !workers.contains(&by) {
             workers.push(by);

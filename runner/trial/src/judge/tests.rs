@@ -14,6 +14,7 @@ use crate::limits::{Change, Limits};
 use crate::operation::Operation;
 use crate::pattern::Pattern;
 use crate::plan::{Device, Filesystem, Phase, Prepare, Step};
+use crate::rate::Rate;
 use brim_device::Nanos;
 
 fn plan() -> Plan {
@@ -29,6 +30,9 @@ fn plan() -> Plan {
         scenario: "test".to_owned(),
         claim: String::new(),
         source: String::new(),
+        why: None,
+        control: None,
+        changed: None,
         params: BTreeMap::new(),
         device: Device { size: Bytes(1 << 27), write_cache: false, faults: Vec::new() },
         filesystem: Filesystem { kind: FilesystemKind::Btrfs, mkfs: Vec::new(), mount: Vec::new() },
@@ -489,4 +493,34 @@ fn a_condition_that_does_not_hold_settles_what_another_leaves_open() {
     assert_eq!(open.verdict, Verdict::Inconclusive);
     let reason = "the kernel log has no new line like `x`, as far as could be seen (not here)";
     assert_eq!(open.reason.unwrap(), reason);
+}
+
+#[test]
+fn what_is_expected_is_every_trial_or_a_share_of_them() {
+    let trials = |reproduced: usize, not: usize, open: usize| {
+        let verdicts =
+            [(Verdict::Reproduced, reproduced), (Verdict::NotReproduced, not), (Verdict::Inconclusive, open)];
+        let all = verdicts.into_iter().flat_map(|(verdict, count)| std::iter::repeat_n(verdict, count));
+        let judged = |verdict| TrialVerdict {
+            trial: 1,
+            verdict,
+            failed_step: None,
+            errno: None,
+            space: None,
+            reason: None,
+            findings: Vec::new(),
+        };
+        all.map(judged).collect::<Vec<_>>()
+    };
+    let known = |rate| Known { kernel: semver::VersionReq::STAR, verdict: Verdict::Reproduced, rate };
+    let always = known(None);
+    assert!(as_expected(Some(&always), &trials(20, 0, 0)));
+    assert!(!as_expected(Some(&always), &trials(19, 1, 0)) && !as_expected(Some(&always), &[]));
+    let (at_least, at_most) = (brim_device::Ratio(20_000_000), brim_device::Ratio(100_000_000));
+    let seldom = known(Some(Rate { at_least, at_most, why: String::new() }));
+    assert!(as_expected(Some(&seldom), &trials(6, 194, 0)) && as_expected(Some(&seldom), &trials(0, 20, 0)));
+    assert!(
+        !as_expected(Some(&seldom), &trials(20, 0, 0)) && !as_expected(Some(&seldom), &trials(6, 193, 1))
+    );
+    assert!(as_expected(None, &trials(1, 19, 0)) && !as_expected(None, &trials(0, 19, 1)));
 }
