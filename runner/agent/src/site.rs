@@ -126,6 +126,12 @@ impl Site {
         Ok(self.open().get_or_put(key, Handle::of(opened)))
     }
 
+    /// A file that has to be there, to be read from: it may be on a read-only snapshot.
+    pub(crate) fn source(&self, name: &str) -> io::Result<Arc<Handle>> {
+        let open = self.open().get(&Key { name: name.to_owned(), direct: false });
+        open.map_or_else(|| self.look(name).map(Handle::of).map(Arc::new), Ok)
+    }
+
     /// A mapping of the calling thread's that has a range of the file `name`, which is made if it is not there; the system call that
     /// failed, if one did.
     pub(crate) fn mapping(

@@ -94,6 +94,9 @@ fn snapshots() {
          { do.pread = { file = \"snaps/one/inplace\", offset = \"0 B\", length = \"4 KiB\" } }, \
          { do.pread = { file = \"g\", offset = \"0 B\", length = \"40 KiB\" } }, \
          { do.pread = { file = \"sub/f\", offset = \"0 B\", length = \"64 KiB\" } }, { do.check = {} }, \
+         { name = \"from a snapshot\", do.reflink = { from = \"snaps/one/f\", to = \"h\" } }, \
+         { do.remount = {} }, { do.pread = { file = \"h\", offset = \"0 B\", length = \"64 KiB\" } }, \
+         { name = \"nothing\", do.reflink = { from = \"no\", to = \"h\" }, allow = \"ENOENT\" }, \
          { name = \"again\", do.pwrite = { file = \"snaps/one/f\", offset = \"0 B\", length = \"4 KiB\" } }",
         "btrfs",
         "step = \"again\"\nerrno = \"EROFS\"",

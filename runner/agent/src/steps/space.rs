@@ -56,7 +56,7 @@ impl Steps<'_> {
 
     /// Has `to` share all of `from`, or a range.
     pub(super) fn reflink(self, from: &str, to: &str, range: Option<Range>) -> Outcome {
-        let opened = self.site.file(from).and_then(|file| self.site.file(to).map(|to| (file, to)));
+        let opened = self.site.source(from).and_then(|from| self.site.file(to).map(|to| (from, to)));
         let (source, target) = match opened {
             Ok(opened) => opened,
             Err(errno) => return Outcome::new("openat", Err(errno)),
@@ -78,7 +78,7 @@ impl Steps<'_> {
     }
 
     pub(super) fn dedupe(self, from: &str, to: &str, (offset, length, to_offset): Range) -> Outcome {
-        let opened = self.site.file(from).and_then(|file| self.site.file(to).map(|to| (file, to)));
+        let opened = self.site.source(from).and_then(|from| self.site.file(to).map(|to| (from, to)));
         let (source, target) = match opened {
             Ok(opened) => opened,
             Err(errno) => return Outcome::new("openat", Err(errno)),
