@@ -34,14 +34,18 @@ impl Row {
 }
 
 impl Table {
-    /// What the columns are.
+    /// What the columns are, and what the kernel is called: `uml/6.12`.
     #[must_use]
-    pub fn head(self, style: Style) -> String {
+    pub fn head(self, kernel: &str, style: Style) -> String {
         let control = if self.controls { format!("{:<18} ", "control") } else { String::new() };
         let width = self.width;
         style.faint(format!(
             "  {:<width$}  {:<14} {:<11} {:<16} {control}{:>8}",
-            "", "verdict", "trials", "known", "seconds"
+            format!("on {kernel}"),
+            "verdict",
+            "trials",
+            "known",
+            "seconds"
         ))
     }
 

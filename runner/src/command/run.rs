@@ -65,7 +65,7 @@ fn run_all(arguments: &cli::Run) -> Result<Exit, Error> {
     for kernel in &kernels {
         let rig = arguments.rig.rig.stand(kernel.as_ref(), &interrupt)?;
         let mut executor = Executor::new(settings, rig, &mut sink);
-        let mut shown = Shown::new(arguments, &chosen);
+        let mut shown = Shown::new(arguments, &chosen, kernel::name(kernel.as_ref()));
         let on_kernel = chosen.iter().map(|scenario| {
             if let Err(why) = scenario.allow(kernel.as_ref()) {
                 shown.skipped(scenario.entry.scenario.name(), &why);

@@ -125,7 +125,7 @@ fn table() {
         brim(&["run", "btrfs/fallocate-then-pwrite*", "--control", "--trials", "2"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     let lines: Vec<Vec<&str>> = said.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(lines[0], ["verdict", "trials", "known", "control", "seconds"]);
+    assert_eq!(lines[0], ["on", "running", "verdict", "trials", "known", "control", "seconds"]);
     let row = |name: &str| lines.iter().find(|words| words.first() == Some(&name)).unwrap();
     assert_eq!(
         row("btrfs/fallocate-then-pwrite")[1..9],

@@ -15,6 +15,7 @@ use crate::output::{self, Progress};
 /// What is shown of one kernel's run.
 pub(super) struct Shown<'a> {
     arguments: &'a cli::Run,
+    kernel: &'a str,
     style: Style,
     /// There are several scenarios.
     table: Option<Table>,
@@ -26,12 +27,12 @@ pub(super) struct Shown<'a> {
 }
 
 impl<'a> Shown<'a> {
-    /// Of a run of these scenarios.
-    pub(super) fn new(arguments: &'a cli::Run, chosen: &[Chosen]) -> Self {
+    /// Of a run of these scenarios on the kernel of this name.
+    pub(super) fn new(arguments: &'a cli::Run, chosen: &[Chosen], kernel: &'a str) -> Self {
         let width = chosen.iter().map(|scenario| scenario.entry.scenario.name().len()).max().unwrap_or(0);
         let table = (chosen.len() > 1).then_some(Table { width, controls: arguments.control });
         let style = output::style(&std::io::stdout());
-        Self { arguments, style, table, begun: false, pages: Vec::new(), skipped: 0 }
+        Self { arguments, kernel, style, table, begun: false, pages: Vec::new(), skipped: 0 }
     }
 
     /// A scenario that is none for this kernel.
@@ -120,7 +121,7 @@ impl<'a> Shown<'a> {
 
     fn begin(&mut self, table: Table) {
         if !std::mem::replace(&mut self.begun, true) {
-            line(&table.head(self.style));
+            line(&table.head(self.kernel, self.style));
         }
     }
 }
