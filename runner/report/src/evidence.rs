@@ -249,7 +249,7 @@ fn faults(events: &[Event], trial: u32) -> Vec<String> {
     events
         .iter()
         .filter_map(|event| match event {
-            Event::Fault { trial: of, row, matches, firings, overdue, lateness } if *of == trial => {
+            Event::Fault { trial: of, device, row, matches, firings, overdue, lateness } if *of == trial => {
                 let idle =
                     if *firings == 0 { ": it never fired, so this trial says nothing of it" } else { "" };
                 let overdue =
@@ -259,9 +259,10 @@ fn faults(events: &[Event], trial: u32) -> Vec<String> {
                     format!("; late by {p50} at the median, {p99} at the 99th percentile, {max} at most")
                 });
                 let late = late.unwrap_or_default();
+                let on = device.as_ref().map(|device| format!(" on `{device}`")).unwrap_or_default();
                 Some(label(
                     "fault",
-                    format!("\"{row}\" matched {matches}, fired {firings}{idle}{overdue}{late}"),
+                    format!("\"{row}\"{on} matched {matches}, fired {firings}{idle}{overdue}{late}"),
                 ))
             }
             _ => None,

@@ -67,7 +67,7 @@ pub(crate) fn exec(brim: &Brim, command: &[String]) -> Result<Exit, Error> {
     rig.program(from_here(command), &mut |event| events.push(event))?;
     drop(control);
     events.push(workbench::requests(1, None, &disk, asked));
-    events.extend(rig.faults().into_iter().map(|fault| workbench::fault(1, fault)));
+    events.extend(rig.faults().into_iter().map(|(device, fault)| workbench::fault(1, device, fault)));
     let _released = disk.open_all_gates();
     let style = output::style(&std::io::stderr());
     for line in evidence::lines(&events, 1, style) {

@@ -132,12 +132,15 @@ impl Local {
         Ok(Fuse { size, session })
     }
 
-    /// What every row did that was in force since the last attach, disk by disk, also those that went with the power.
-    pub(crate) fn faults(&self) -> Vec<Fault> {
+    /// What every row did that was in force since the last attach, also those that went with the power; disk by disk, whose name is
+    /// told where there are several.
+    pub(crate) fn faults(&self) -> Vec<(Option<String>, Fault)> {
+        let several = self.attached.len() > 1;
         let faults = |attached: &Attached| {
             let mut faults = attached.faults_before.clone();
             faults.extend(attached.disk.faults());
-            faults
+            let device = several.then(|| attached.name.clone());
+            faults.into_iter().map(move |fault| (device.clone(), fault)).collect::<Vec<_>>()
         };
         self.attached.iter().flat_map(faults).collect()
     }

@@ -136,8 +136,8 @@ impl Workbench {
             let device = (disks.len() > 1).then(|| device.name.clone());
             emit(requests(order.trial, device, disk, asked));
         }
-        for row in rig.faults() {
-            emit(fault(order.trial, row));
+        for (device, row) in rig.faults() {
+            emit(fault(order.trial, device, row));
         }
         match ended {
             // What was stuck is the verdict; the rig that it was stuck in is taken down.
@@ -264,10 +264,10 @@ pub(crate) fn requests(trial: u32, device: Option<String>, disk: &Disk, before: 
     Event::Requests { trial, device, requests }
 }
 
-/// What a row did in a trial.
-pub(crate) fn fault(trial: u32, fault: Fault) -> Event {
+/// What a row did in a trial, on a disk whose name is told where there are several.
+pub(crate) fn fault(trial: u32, device: Option<String>, fault: Fault) -> Event {
     let Fault { row, matches, firings, overdue, lateness, .. } = fault;
     let lateness =
         lateness.map(|late| Lateness { count: late.count, p50: late.p50, p99: late.p99, max: late.max });
-    Event::Fault { trial, row: row.name, matches, firings, overdue, lateness }
+    Event::Fault { trial, device, row: row.name, matches, firings, overdue, lateness }
 }

@@ -90,6 +90,9 @@ pub enum Event {
     Fault {
         /// Which trial.
         trial: u32,
+        /// Of which disk, where there are several.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<String>,
         /// The row.
         row: String,
         /// How many requests it matched.
