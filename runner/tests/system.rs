@@ -7,6 +7,8 @@
     reason = "tests of limits and of processes that end wait on the real clock"
 )]
 
+#[path = "system/administration.rs"]
+mod administration;
 #[path = "system/bench.rs"]
 mod bench;
 #[path = "system/beside.rs"]
@@ -17,10 +19,14 @@ mod conditions;
 mod controls;
 #[path = "system/ctl.rs"]
 mod ctl;
+#[path = "system/devices.rs"]
+mod devices;
 #[path = "system/end.rs"]
 mod end;
 #[path = "system/files.rs"]
 mod files;
+#[path = "system/fill.rs"]
+mod fill;
 #[path = "system/gates.rs"]
 mod gates;
 #[path = "system/guest_end.rs"]
@@ -74,6 +80,9 @@ fn main() {
         controls::tests(),
         regions::tests(),
         races::tests(),
+        fill::tests(),
+        devices::tests(),
+        administration::tests(),
         program::tests(),
         rig::tests(),
         end::tests(),

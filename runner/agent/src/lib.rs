@@ -9,6 +9,7 @@
 
 mod asks;
 mod device;
+mod devices;
 mod failure;
 mod filesystem;
 mod fill;
@@ -41,3 +42,4 @@ pub use rescue::thaw_when_gone;
 pub use serve::serve;
 pub use sys::{die_with_parent, kernel_release, told_with_parent};
 pub use tickets::try_tickets;
+pub use written::Written;

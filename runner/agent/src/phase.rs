@@ -12,7 +12,7 @@ use brim_trial::{BLOCK, Bytes, Errno, Event, Nanos, Operation, Phase, Round, Ste
 
 use crate::Failure;
 use crate::asks::Asks;
-use crate::device::Device;
+use crate::devices::Devices;
 use crate::filesystem::Mounted;
 use crate::kernel_log::{KernelLog, Lines};
 use crate::may_use::MayUseSums;
@@ -34,8 +34,8 @@ const DRAIN_ROUNDS: u64 = 64;
 pub(crate) struct Bench<'a> {
     /// The filesystem under test.
     pub(crate) site: &'a Site,
-    /// The block device under it.
-    pub(crate) device: &'a Device,
+    /// The disks under it.
+    pub(crate) devices: &'a Devices,
     /// The recorder of refused reservations, where there is one.
     pub(crate) tickets: Option<Mutex<&'a mut Tickets>>,
     /// The recorder of reserved bytes, where that is wanted and can be had.
@@ -72,7 +72,7 @@ pub(crate) fn run(order: &TrialOrder, mut bench: Bench<'_>) -> Result<(), Failur
         if order.wanted.phases {
             let now = bench.count_requests()?;
             let requests = since(&asked, &now);
-            (bench.emit)(Event::Requests { trial, phase: Some(index), requests })?;
+            (bench.emit)(Event::Requests { trial, phase: Some(index), device: None, requests })?;
             asked = now;
         }
         match end {
@@ -122,7 +122,7 @@ impl Bench<'_> {
         Steps {
             trial: order.trial,
             site: self.site,
-            device: self.device,
+            devices: self.devices,
             asks: self.asks,
             watch: self.watch,
             rescue: self.rescue,
@@ -367,6 +367,7 @@ impl Run<'_, '_> {
             signal: outcome.signal,
             allowed: false,
             extents: outcome.extents,
+            reported: outcome.reported.clone(),
         })
     }
 }
@@ -397,7 +398,7 @@ fn after(trial: u32, bench: &mut Bench<'_>) -> Result<(), Failure> {
         (bench.emit)(event)?;
     }
     if let Some(log) = bench.kernel_log.as_mut() {
-        for line in log.new_lines(trial, bench.device.name())? {
+        for line in log.new_lines(trial, &bench.devices.kernel_names())? {
             (bench.emit)(Event::KernelLog(line))?;
         }
     }

@@ -33,23 +33,24 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// At `mounted`, with no file open.
-    pub(crate) fn of(mounted: Mounted, rescue: &Arc<Rescue>) -> Self {
+    /// At `mounted`, where this was written before, with no file open.
+    pub(crate) fn of(mounted: Mounted, written: Written, rescue: &Arc<Rescue>) -> Self {
         let fsids = Mutex::new(mounted.fsid().into_iter().collect());
         let mounted = RwLock::new(Some(mounted));
         Self {
             mounted,
             open: Mutex::default(),
             mappings: Mutex::default(),
-            written: Mutex::default(),
+            written: Mutex::new(written),
             fsids,
             rescue: Arc::clone(rescue),
         }
     }
 
-    /// Closes all files and gives the mount back, where there is one.
-    pub(crate) fn leave(self) -> Option<Mounted> {
-        self.mounted.into_inner().unwrap_or_else(PoisonError::into_inner)
+    /// Closes all files and gives the mount back, where there is one, and what was written.
+    pub(crate) fn leave(self) -> (Option<Mounted>, Written) {
+        let written = self.written.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (self.mounted.into_inner().unwrap_or_else(PoisonError::into_inner), written)
     }
 
     /// Works with the mount.
@@ -222,6 +223,14 @@ impl Site {
         self.open().exchange(one, other);
     }
 
+    /// Closes all files below the directory `path`.
+    pub(crate) fn close_below(&self, path: &str) {
+        let is_below = |name: &str| below(name, path).is_some_and(|rest| !rest.is_empty());
+        self.unmap(is_below);
+        let closed = self.open().take_all(is_below);
+        drop(closed);
+    }
+
     /// What is at `name`, as it is, for reading: no file is made and none stays open.
     pub(crate) fn look(&self, name: &str) -> io::Result<File> {
         self.look_with(name, OFlags::empty())
@@ -262,7 +271,7 @@ impl Site {
     /// comes to stands the kernel's word on the mount; where it is an error, nothing is mounted.
     pub(crate) fn without_mount<T>(
         &self,
-        between: impl FnOnce(&Place) -> Result<T, Failure>,
+        between: impl FnOnce(&mut Place) -> Result<T, Failure>,
     ) -> Result<(T, Result<(), brim_trial::Errno>), Failure> {
         self.rescue.free_the_mount();
         self.unmap(|_| true);
@@ -270,8 +279,8 @@ impl Site {
         drop(closed);
         let mut mounted = self.mounted.write().unwrap_or_else(PoisonError::into_inner);
         let nothing = || Failure::new("unmount", "nothing is mounted any more").refused();
-        let place = mounted.take().ok_or_else(nothing)?.unmount()?;
-        let done = between(&place)?;
+        let mut place = mounted.take().ok_or_else(nothing)?.unmount()?;
+        let done = between(&mut place)?;
         match place.mount() {
             Ok(again) => {
                 self.fsids.lock().unwrap_or_else(PoisonError::into_inner).extend(again.fsid());
@@ -281,6 +290,11 @@ impl Site {
             Err(Failure { errno: Some(errno), .. }) => Ok((done, Err(errno))),
             Err(failure) => Err(failure),
         }
+    }
+
+    /// Has the mount take other options over while it goes on.
+    pub(crate) fn remount_live(&self, options: &[String]) -> Result<io::Result<()>, Failure> {
+        self.with(|mounted| mounted.remount(options))
     }
 
     /// Makes the directories on the way to `name`.

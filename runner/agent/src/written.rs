@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 
 use brim_trial::Bytes;
 use brim_trial::event::{Found, Lost};
+use serde::{Deserialize, Serialize};
 
 use contents::Contents;
 pub(crate) use contents::Source;
 
 /// The contents of all files of a trial.
-#[derive(Debug, Default)]
-pub(crate) struct Written {
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Written {
     /// Which file each path names; a file that nothing was written to need not be here.
     names: BTreeMap<String, u64>,
     files: BTreeMap<u64, File>,
@@ -22,13 +23,33 @@ pub(crate) struct Written {
     synced: BTreeMap<String, Contents>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct File {
     contents: Contents,
     links: u64,
 }
 
 impl Written {
+    /// Whether nothing was written.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty() && self.synced.is_empty()
+    }
+
+    /// All that is there has become durable, as it does at an unmount.
+    #[must_use]
+    pub fn durable(mut self) -> Self {
+        self.synced_all();
+        self
+    }
+
+    /// Nothing below `path` is there any more.
+    pub(crate) fn delete_subvolume(&mut self, path: &str) {
+        for (_, id) in self.take(path) {
+            self.drop_link(id);
+        }
+    }
+
     /// The first `length` bytes of `source` were written to `file`.
     pub(crate) fn write(&mut self, file: &str, offset: u64, length: u64, source: Source) {
         self.change(file, offset, length, |contents| contents.write(offset, length, source));

@@ -1,8 +1,8 @@
 //! The evidence of one trial, or of a program, line by line.
 
 use brim_trial::event::{
-    Crash, Finding, Found, KERNEL_LOG, KernelLogLine, Lateness, Lost, MayUse, OtherExtents, Problem, Program,
-    RequestCount, Said, StepEvent, Stuck, Ticket, Timing, TooFew, When,
+    Crash, Finding, Found, KERNEL_LOG, KernelLogLine, Lateness, Lost, MayUse, OtherExtents, Prepared,
+    Problem, Program, RequestCount, Said, StepEvent, Stuck, Ticket, Timing, TooFew, When,
 };
 use brim_trial::judge::blocks;
 use brim_trial::{Bytes, Counters, Event, Nanos};
@@ -107,6 +107,7 @@ fn steps(events: &[Event], trial: u32) -> Vec<String> {
         }
         lines.push(label("steps", if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }));
         lines.extend(seen.iter().flat_map(|step| said(step)));
+        lines.extend(seen.iter().filter_map(|step| reported(step)));
         lines.extend(took(timing, &seen));
     }
     lines
@@ -133,7 +134,9 @@ fn step(event: &Event) -> Option<&StepEvent> {
 /// `pwrite64(blob, 132096 B at 264192 B) = ENOSPC after 131072 B, data reservation refused`.
 #[must_use]
 pub fn failure(step: &StepEvent) -> String {
-    let file = step.file.as_deref().unwrap_or_default();
+    // An ioctl on the whole filesystem is told apart by what it is for.
+    let whole = if step.syscall == "ioctl" { step.step.as_str() } else { "" };
+    let file = step.file.as_deref().unwrap_or(whole);
     let range =
         step.range.map(|range| format!(", {} B at {}", range.length.0, range.offset.0)).unwrap_or_default();
     let result = match (step.errno, step.returned) {
@@ -176,6 +179,13 @@ fn problem(step: &StepEvent) -> String {
             format!("`{}` of its extents is {found}, {wanted} wanted", what.name())
         }
     }
+}
+
+/// `balance     enospc_errors 2, considered 3`.
+fn reported(step: &StepEvent) -> Option<String> {
+    let numbers: Vec<String> =
+        step.reported.iter().map(|(name, number)| format!("{name} {number}")).collect();
+    (!numbers.is_empty()).then(|| label(&step.step, numbers.join(", ")))
 }
 
 /// What the program of a step said that failed.
@@ -245,6 +255,11 @@ fn space(events: &[Event], trial: u32) -> Vec<String> {
     readings.drain(..readings.len().saturating_sub(READINGS_MAX));
     let readings: String = readings.concat();
     lines.push(label("data free", format!("{} → {readings}{}", free(before), free(after))));
+    if let (true, Some(before), Some(after)) =
+        (metadata_wanted(events), before.metadata_free(), after.metadata_free())
+    {
+        lines.push(label("meta free", format!("{} → {}", blocks(before), blocks(after))));
+    }
     let changes: Vec<String> =
         before.changes(after).iter().map(|c| format!("{} {}", c.name, signed(c.before, c.after))).collect();
     if !changes.is_empty() {
@@ -284,9 +299,16 @@ fn may_use(events: &[Event], trial: u32) -> Vec<String> {
     if parts.is_empty() { Vec::new() } else { vec![label("may_use", parts.join(", "))] }
 }
 
+/// Whether the scenario asks for a level of metadata.
+fn metadata_wanted(events: &[Event]) -> bool {
+    events
+        .iter()
+        .any(|event| matches!(event, Event::Prepared(Prepared { metadata_free_wanted: Some(_), .. })))
+}
+
 fn requests(events: &[Event], trial: u32) -> Vec<String> {
-    let lines = events.iter().filter_map(|event| match event {
-        Event::Requests { trial: of, phase, requests } if *of == trial => {
+    let told = events.iter().filter_map(|event| match event {
+        Event::Requests { trial: of, phase, device, requests } if *of == trial => {
             let part = |(op, count): (&String, &RequestCount)| match count.bytes.0 {
                 0 => format!("{op} ×{}", count.requests),
                 bytes => format!("{op} ×{} ({bytes} B)", count.requests),
@@ -294,18 +316,19 @@ fn requests(events: &[Event], trial: u32) -> Vec<String> {
             let parts: Vec<String> = requests.iter().map(part).collect();
             let parts = if parts.is_empty() { "no request".to_owned() } else { parts.join(", ") };
             let phase = phase.map(|phase| format!("phase {}: ", phase + 1)).unwrap_or_default();
-            Some(label("disk", format!("{phase}{parts}")))
+            let disk = device.as_ref().map(|device| format!("`{device}` ")).unwrap_or_default();
+            Some(label("disk", format!("{phase}{disk}{parts}")))
         }
         _ => None,
     });
-    lines.collect()
+    told.collect()
 }
 
 fn faults(events: &[Event], trial: u32) -> Vec<String> {
     events
         .iter()
         .filter_map(|event| match event {
-            Event::Fault { trial: of, row, matches, firings, overdue, lateness } if *of == trial => {
+            Event::Fault { trial: of, device, row, matches, firings, overdue, lateness } if *of == trial => {
                 let idle =
                     if *firings == 0 { ": it never fired, so this trial says nothing of it" } else { "" };
                 let overdue =
@@ -315,9 +338,10 @@ fn faults(events: &[Event], trial: u32) -> Vec<String> {
                     format!("; late by {p50} at the median, {p99} at the 99th percentile, {max} at most")
                 });
                 let late = late.unwrap_or_default();
+                let on = device.as_ref().map(|device| format!(" on `{device}`")).unwrap_or_default();
                 Some(label(
                     "fault",
-                    format!("\"{row}\" matched {matches}, fired {firings}{idle}{overdue}{late}"),
+                    format!("\"{row}\"{on} matched {matches}, fired {firings}{idle}{overdue}{late}"),
                 ))
             }
             _ => None,

@@ -6,7 +6,7 @@ use brim_trial::condition::{
 };
 use brim_trial::event::{Signal, SpaceKind};
 use brim_trial::limits::{Change, Limits};
-use brim_trial::plan::{Device, Phase};
+use brim_trial::plan::{Fault, Phase};
 use brim_trial::{FilesystemKind, Operation, Pattern, counters};
 use toml::Spanned;
 
@@ -52,7 +52,7 @@ pub(crate) struct Scene<'a> {
     /// The filesystem that the scenario is about, be it run on another.
     pub(crate) filesystem: FilesystemKind,
     /// The disk.
-    pub(crate) device: &'a Device,
+    pub(crate) faults: &'a [Fault],
     /// What is done.
     pub(crate) phases: &'a [Phase],
 }
@@ -99,7 +99,7 @@ fn about(given: &Reproduced, scene: Scene<'_>, reader: &mut Reader<'_>) -> Check
         return requests(op, given, scene, reader);
     }
     if let Some(name) = &given.fault {
-        let row = step::a_fault(name, "fault", scene.device)?;
+        let row = step::a_fault(name, "fault", scene.faults)?;
         return Ok(About::Fault { row, times: times(given, reader)? });
     }
     if let Some(text) = &given.crash {

@@ -110,7 +110,7 @@ impl Changes {
     /// Takes out of the plan of the control what it goes without. `known` says whether anything is known of the scenario.
     pub(crate) fn apply(&self, file: &File, plan: &mut Plan, known: bool) -> Checked<()> {
         for name in &self.without_fault {
-            let faults: Vec<&str> = plan.device.faults.iter().map(|row| row.name.as_str()).collect();
+            let faults: Vec<&str> = plan.faults.iter().map(|fault| fault.row.name.as_str()).collect();
             let help = if faults.is_empty() {
                 "this scenario has none".to_owned()
             } else {

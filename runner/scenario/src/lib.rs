@@ -6,12 +6,14 @@
 mod check;
 mod condition;
 mod control;
+mod device;
 mod error;
 mod fault;
 mod formula;
 mod known;
 mod params;
 mod plan;
+mod prepare;
 mod profile;
 mod quantity;
 mod read;

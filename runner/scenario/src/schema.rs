@@ -1,6 +1,8 @@
 //! The keys of a scenario file, as they are written. What the values mean is checked elsewhere.
 
+pub(crate) mod administration;
 pub(crate) mod condition;
+pub(crate) mod device;
 pub(crate) mod fault;
 pub(crate) mod file;
 
@@ -35,7 +37,7 @@ pub(crate) struct File {
     #[serde(default)]
     pub(crate) params: ParamTable,
     pub(crate) step_limit: Option<Spanned<Formula>>,
-    pub(crate) device: Table<Device>,
+    pub(crate) device: device::Devices,
     pub(crate) filesystem: Table<Filesystem>,
     #[serde(default)]
     pub(crate) prepare: Table<Prepare>,
@@ -53,14 +55,6 @@ pub(crate) struct File {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Device {
-    pub(crate) size: Spanned<Formula>,
-    #[serde(default)]
-    pub(crate) write_cache: bool,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct Filesystem {
     pub(crate) kind: Text,
     #[serde(default)]
@@ -72,13 +66,16 @@ pub(crate) struct Filesystem {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Prepare {
-    pub(crate) fill: Option<Table<Fill>>,
+    pub(crate) fill: Option<Spanned<Table<Fill>>>,
+    #[serde(default)]
+    pub(crate) step: Vec<Spanned<Table<Step>>>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Fill {
-    pub(crate) data_free: Spanned<Formula>,
+    pub(crate) data_free: Option<Spanned<Formula>>,
+    pub(crate) metadata_free: Option<Spanned<Formula>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -239,19 +236,33 @@ pub(crate) enum Verb {
     Mkswap(Table<file::OneFile>),
     Swapon(Table<file::OneFile>),
     Swapoff(Table<file::OneFile>),
-    ResizeDisk(Table<Size>),
+    ResizeDisk(Table<administration::ResizeDisk>),
     Subvolume(Table<Subvolume>),
     Snapshot(Table<Snapshot>),
     Scrub(Table<Nothing>),
     DropCaches(Table<Nothing>),
     Counters(Table<Nothing>),
     Panic(Table<Panic>),
-    Remount(Table<Nothing>),
+    Remount(Table<administration::Remount>),
     Check(Table<Nothing>),
     PowerCut(Table<PowerCut>),
     Freeze(Table<Nothing>),
     Thaw(Table<Nothing>),
     Exec(Table<Exec>),
+    DeviceAdd(Table<administration::OneDevice>),
+    DeviceRemove(Table<administration::OneDevice>),
+    DeviceReplace(Table<administration::DeviceReplace>),
+    LoseDevice(Table<administration::LoseDevice>),
+    Balance(Box<Table<administration::Balance>>),
+    ResizeFilesystem(Table<administration::ResizeFilesystem>),
+    Defragment(Table<administration::Defragment>),
+    Compress(Table<administration::Compress>),
+    QuotaEnable(Table<Nothing>),
+    QuotaRescan(Table<Nothing>),
+    QgroupLimit(Table<administration::QgroupLimit>),
+    SubvolumeDelete(Table<Subvolume>),
+    WaitCleaner(Table<Nothing>),
+    Fstrim(Table<Nothing>),
 }
 
 impl Verb {
@@ -302,6 +313,20 @@ impl Verb {
             Self::Freeze(_) => "freeze",
             Self::Thaw(_) => "thaw",
             Self::Exec(_) => "exec",
+            Self::DeviceAdd(_) => "device_add",
+            Self::DeviceRemove(_) => "device_remove",
+            Self::DeviceReplace(_) => "device_replace",
+            Self::LoseDevice(_) => "lose_device",
+            Self::Balance(_) => "balance",
+            Self::ResizeFilesystem(_) => "resize_filesystem",
+            Self::Defragment(_) => "defragment",
+            Self::Compress(_) => "compress",
+            Self::QuotaEnable(_) => "quota_enable",
+            Self::QuotaRescan(_) => "quota_rescan",
+            Self::QgroupLimit(_) => "qgroup_limit",
+            Self::SubvolumeDelete(_) => "subvolume_delete",
+            Self::WaitCleaner(_) => "wait_cleaner",
+            Self::Fstrim(_) => "fstrim",
         }
     }
 }
@@ -337,12 +362,6 @@ pub(crate) struct Nothing {}
 pub(crate) struct PowerCut {
     pub(crate) kept: Option<Spanned<fault::Number>>,
     pub(crate) torn: Option<Spanned<fault::Number>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Size {
-    pub(crate) size: Spanned<Formula>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -384,7 +403,6 @@ macro_rules! shapes {
 pub(crate) use shapes;
 
 shapes! {
-    Device => "a table such as `{ size = \"128 MiB\" }`",
     Filesystem => "a table such as `{ kind = \"btrfs\" }`",
     Prepare => "a table such as `{ fill = { data_free = \"66 blocks\" } }`",
     Fill => "a table such as `{ data_free = \"66 blocks\" }`",
@@ -400,7 +418,6 @@ shapes! {
     Snapshot => "a table such as `{ of = \"subvol\", to = \"snap\" }`",
     Nothing => "an empty table: `{}`",
     PowerCut => "a table such as `{}`, or `{ kept = \"50 %\", torn = \"10 %\" }`",
-    Size => "a table such as `{ size = \"64 MiB\" }`",
     Known => "a table with `verdict` or `rate`",
     Rate => "a table such as `{ at_least = \"2 %\", at_most = \"10 %\", why = \"…\" }`",
     Control => "a table with `change`, and what it changes",

@@ -1,5 +1,6 @@
 //! Phases and steps.
 
+mod administration;
 mod disk;
 mod file;
 mod rounds;
@@ -7,12 +8,14 @@ mod wait;
 
 use brim_device::{Ratio, Survival};
 use brim_trial::event::Signal;
-use brim_trial::plan::{Allow, Device, Phase, Step};
+use brim_trial::operation::Administration;
+use brim_trial::plan::{Allow, Device, Fault, Phase, Step};
 use brim_trial::{Errno, Expression, FilesystemKind, Nanos, Operation};
 use toml::Spanned;
 
 use crate::check;
 use crate::control::Variant;
+use crate::device;
 use crate::error::{Checked, Objection};
 use crate::fault;
 use crate::quantity::Dimension;
@@ -25,11 +28,20 @@ use rounds::{Rounds, rounds};
 /// The disk's own unit.
 const SECTOR: u64 = 512;
 
+/// What steps may name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Disks<'a> {
+    /// The disks.
+    pub(crate) devices: &'a [Device],
+    /// Their faults.
+    pub(crate) faults: &'a [Fault],
+}
+
 /// What all steps are read with.
 #[derive(Clone, Copy)]
 pub(crate) struct Ground<'a> {
-    /// The disk.
-    pub(crate) device: &'a Device,
+    /// The disks.
+    pub(crate) disks: Disks<'a>,
     /// The filesystem that the file names.
     pub(crate) filesystem: FilesystemKind,
     /// How long a step may take.
@@ -45,17 +57,49 @@ struct Setting<'a> {
     last_copy: u64,
     /// What its names and quantities may count.
     scope: Scope,
-    /// The disk.
-    device: &'a Device,
-    /// The filesystem that the file names.
-    filesystem: FilesystemKind,
-    /// How long a step may take.
-    limit: Nanos,
+    /// What all steps are read with.
+    ground: Ground<'a>,
     /// Other workers are at work at the same time.
     beside: bool,
 }
 
-/// One phase of a scenario with this disk.
+/// A step of the preparation.
+pub(crate) fn in_preparation(entry: &Entry, ground: Ground<'_>, reader: &mut Reader<'_>) -> Checked<Step> {
+    let read = step(entry, ground.alone(), reader)?;
+    let step = entry.get_ref();
+    let refused = |span, message: String| {
+        Err(Objection::new(Place::scenario(span), message, "not in the preparation")
+            .help("the preparation is done once, by one worker, on a disk without faults: this belongs into a `[[phase]]`"))
+    };
+    if let Some(by) = &step.by {
+        return refused(by.span(), "the preparation has one worker".to_owned());
+    }
+    if let Some(only) = &step.only {
+        return refused(only.span(), "the preparation is that of the scenario and of its control".to_owned());
+    }
+    match &read.operation {
+        Operation::Await { .. }
+        | Operation::AwaitLog { .. }
+        | Operation::Arm { .. }
+        | Operation::Release { .. }
+        | Operation::Close { .. }
+        | Operation::Panic { .. }
+        | Operation::PowerCut { .. }
+        | Operation::Administer(Administration::LoseDevice { .. }) => {
+            refused(entry.span(), format!("`{}` in the preparation", read.operation.verb()))
+        }
+        _ => Ok(read),
+    }
+}
+
+impl<'a> Ground<'a> {
+    /// What the steps are read with of one worker that goes round once.
+    fn alone(self) -> Setting<'a> {
+        Setting { last_round: 0, last_copy: 0, scope: Scope::Rounds, ground: self, beside: false }
+    }
+}
+
+/// One phase of a scenario with these disks.
 pub(crate) fn phase(
     phase: &schema::Phase,
     variant: Variant,
@@ -102,8 +146,8 @@ fn steps_of(phase: &schema::Phase, variant: Variant) -> Checked<Vec<&Entry>> {
 }
 
 /// The fault that `key` names.
-pub(crate) fn a_fault(given: &schema::Text, key: &str, device: &Device) -> Checked<String> {
-    disk::a_fault(check::fixed(given, key)?, given.span(), &device.faults)
+pub(crate) fn a_fault(given: &schema::Text, key: &str, faults: &[Fault]) -> Checked<String> {
+    disk::a_fault(check::fixed(given, key)?, given.span(), faults)
 }
 
 /// A count of `key` that is not zero.
@@ -213,7 +257,8 @@ fn possible(operation: &Operation, place: Place, setting: Setting<'_>) -> Checke
         return Err(Objection::new(place, message, "not beside others")
             .help("give it a phase of its own: a phase begins when all workers of the one before are done"));
     }
-    if matches!(operation, Operation::PowerCut { .. }) && !setting.device.write_cache {
+    let has_cache = setting.ground.disks.devices.iter().any(|device| device.write_cache);
+    if matches!(operation, Operation::PowerCut { .. }) && !has_cache {
         return Err(Objection::new(place, "a power cut of this disk loses nothing", "no effect")
             .help("give the disk a write cache: `[device]` with `write_cache = true`"));
     }
@@ -239,15 +284,22 @@ fn operation(verb: &schema::Verb, setting: Setting<'_>, reader: &mut Reader<'_>)
             let trial = given.trial.as_ref().map(|trial| at_least_one(trial, "trial", reader));
             Operation::Panic { trial: trial.transpose()? }
         }
-        Verb::Remount(_) => Operation::Remount {},
+        Verb::Remount(given) => administration::remount(given, reader)?,
         Verb::Check(_) => Operation::Check {},
         Verb::PowerCut(given) => Operation::PowerCut { survival: survival(given, reader)? },
         Verb::Freeze(_) => Operation::Freeze {},
         Verb::Thaw(_) => Operation::Thaw {},
         Verb::Exec(given) => wait::exec(given, setting, reader)?,
         Verb::Syncfs(_) => Operation::Syncfs {},
-        Verb::ResizeDisk(given) => Operation::ResizeDisk { size: disk_size(&given.size, setting, reader)? },
-        on_a_file => unreachable!("{on_a_file:?} works on a file"),
+        Verb::ResizeDisk(given) => Operation::ResizeDisk {
+            size: disk_size(&given.size, setting, reader)?,
+            device: given
+                .device
+                .as_ref()
+                .map(|text| device::named(text, "device", setting.ground.disks.devices))
+                .transpose()?,
+        },
+        act => Operation::Administer(administration::act(act, setting, reader)?),
     })
 }
 

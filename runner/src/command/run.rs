@@ -176,7 +176,8 @@ fn table(names: &[&str], verdicts: &[Vec<VerdictEvent>]) {
 fn without_faults(plan: &mut Plan, names: &[String]) -> Result<(), Error> {
     for name in names {
         if !plan.remove_fault(name) {
-            let there: Vec<String> = plan.device.faults.iter().map(|row| format!("{:?}", row.name)).collect();
+            let there: Vec<String> =
+                plan.faults.iter().map(|fault| format!("{:?}", fault.row.name)).collect();
             let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
             return Err(Error::Usage {
                 what: format!("{} has no fault {name:?} to leave out", plan.scenario),

@@ -3,6 +3,7 @@
 mod find;
 mod seen;
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use brim_device::{BLOCK, Bytes};
@@ -10,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::condition::{About, Condition, StepCondition};
 use crate::counters::Counters;
-use crate::event::{Event, Finding, StepEvent, TrialVerdictEvent, When};
-use crate::plan::{Known, Plan};
+use crate::event::{Event, Finding, Prepared, StepEvent, TrialVerdictEvent, When};
+use crate::plan::{Fill, Known, Plan};
 use crate::rate::Interval;
 use seen::Seen;
 
@@ -76,7 +77,10 @@ pub fn trial(plan: &Plan, trial: u32, events: &[Event]) -> TrialVerdict {
 #[must_use]
 pub fn unreached(plan: &Plan, events: &[Event]) -> Option<String> {
     events.iter().find_map(|event| match event {
-        Event::Prepared(prepared) => state(plan.prepare.data_free, &prepared.counters).err(),
+        Event::Prepared(Prepared { failed: Some(failed), .. }) => {
+            Some(format!("in the preparation, {} {}", failed.step, seen::ending(failed)))
+        }
+        Event::Prepared(prepared) => state(plan.prepare.fill, &prepared.counters).err(),
         _ => None,
     })
 }
@@ -132,7 +136,7 @@ fn inconclusive(plan: &Plan, trial: u32, events: &[Event], seen: &Seen<'_>) -> O
     for event in events {
         match event {
             Event::Counters { trial: of, when: When::Before, counters, .. } if *of == trial => {
-                if let Err(reason) = state(plan.prepare.data_free, counters) {
+                if let Err(reason) = state(plan.prepare.fill, counters) {
                     return Some(format!("on the fork, {reason}"));
                 }
             }
@@ -161,21 +165,20 @@ fn crash_is_meant(plan: &Plan, seen: &Seen<'_>) -> bool {
 }
 
 /// Whether the counters show the state that was asked for, and which is off by how much.
-fn state(wanted: Option<Bytes>, counters: &Counters) -> Result<(), String> {
-    let got = counters.data_free;
-    match wanted {
-        Some(wanted) if got > wanted => Err(format!(
-            "data_free is {}, {} more than asked for",
-            blocks(got),
-            blocks(Bytes(got.0 - wanted.0))
-        )),
-        Some(wanted) if got < wanted => Err(format!(
-            "data_free is {}, {} less than asked for",
-            blocks(got),
-            blocks(Bytes(wanted.0 - got.0))
-        )),
-        _ => Ok(()),
-    }
+fn state(wanted: Fill, counters: &Counters) -> Result<(), String> {
+    number("data_free", wanted.data_free, Some(counters.data_free))?;
+    number("metadata_free", wanted.metadata_free, counters.metadata_free())
+}
+
+fn number(name: &str, wanted: Option<Bytes>, got: Option<Bytes>) -> Result<(), String> {
+    let Some(wanted) = wanted else { return Ok(()) };
+    let Some(got) = got else { return Err(format!("the filesystem does not tell its {name}")) };
+    let off = match got.cmp(&wanted) {
+        Ordering::Equal => return Ok(()),
+        Ordering::Greater => format!("{} more", blocks(Bytes(got.0 - wanted.0))),
+        Ordering::Less => format!("{} less", blocks(Bytes(wanted.0 - got.0))),
+    };
+    Err(format!("{name} is {}, {off} than asked for", blocks(got)))
 }
 
 /// A size in blocks, as a scenario asks for it.

@@ -1,11 +1,14 @@
 //! What a step does: a system call of the program under test, or a word with the disk.
 
+mod administration;
 mod file;
 mod gate;
 mod options;
 
 use brim_device::{Bytes, Nanos, Survival};
 use serde::{Deserialize, Serialize};
+
+pub use administration::{Administration, Compression, Filter, Profile};
 
 use crate::expression::Expression;
 use crate::limits::Limits;
@@ -28,6 +31,9 @@ pub enum Operation {
     ResizeDisk {
         /// The new size, in bytes; a multiple of 512.
         size: Expression,
+        /// The disk; the first one if `None`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<String>,
     },
     /// btrfs: makes a subvolume.
     Subvolume {
@@ -55,7 +61,16 @@ pub enum Operation {
         trial: Option<u64>,
     },
     /// Closes all files, unmounts and mounts again.
-    Remount {},
+    Remount {
+        /// Mount options from here on; as before if `None`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        options: Option<Vec<String>>,
+        /// The mount stays and takes the options over: `mount -o remount`.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        live: bool,
+    },
+    /// What an administrator does to a btrfs.
+    Administer(Administration),
     /// Unmounts, has the filesystem's own checker look for mistakes, and mounts again.
     Check {},
     /// The disk loses all that was not durable at this moment, and is mounted again.
@@ -135,7 +150,8 @@ impl Operation {
             Self::DropCaches {} => "drop_caches",
             Self::Counters {} => "counters",
             Self::Panic { .. } => "panic",
-            Self::Remount {} => "remount",
+            Self::Remount { .. } => "remount",
+            Self::Administer(act) => act.verb(),
             Self::Check {} => "check",
             Self::PowerCut { .. } => "power_cut",
             Self::Freeze {} => "freeze",
@@ -155,6 +171,7 @@ impl Operation {
         match self {
             Self::File(operation) => Some(operation.file()),
             Self::Subvolume { path: file } | Self::Snapshot { to: file, .. } => Some(file),
+            Self::Administer(act) => act.file(),
             _ => None,
         }
     }
@@ -162,7 +179,23 @@ impl Operation {
     /// Whether it takes the mount away for a while, so that nobody else may be at work there.
     #[must_use]
     pub fn takes_the_mount(&self) -> bool {
-        matches!(self, Self::Remount {} | Self::Check {} | Self::PowerCut { .. })
+        match self {
+            Self::Remount { live, .. } => !live,
+            Self::Check {} | Self::PowerCut { .. } => true,
+            Self::Administer(act) => act.takes_the_mount(),
+            _ => false,
+        }
+    }
+
+    /// Whether it makes chunks with a parity.
+    #[must_use]
+    pub fn makes_parity(&self) -> bool {
+        let Self::Administer(Administration::Balance { data, metadata, system, .. }) = self else {
+            return false;
+        };
+        let of = |filter: &Option<Filter>| filter.as_ref().and_then(|filter| filter.convert);
+        let profiles = [of(data), of(metadata), of(system)];
+        profiles.iter().flatten().any(|profile| matches!(profile, Profile::Raid5 | Profile::Raid6))
     }
 
     /// What it does to its kernel that is nothing for a host: `panics its kernel`.

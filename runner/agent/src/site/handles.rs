@@ -107,6 +107,12 @@ impl Handles {
         taken.collect::<Vec<_>>().iter().filter_map(|key| self.0.remove(key)).collect()
     }
 
+    /// Takes out what is open by the names that `which` picks.
+    pub(super) fn take_all(&mut self, which: impl Fn(&str) -> bool) -> Vec<Arc<Handle>> {
+        let keys: Vec<Key> = self.0.keys().filter(|key| which(&key.name)).cloned().collect();
+        keys.iter().filter_map(|key| self.0.remove(key)).collect()
+    }
+
     /// Gives what is open by `from`, and by names below it, a place by `to`; what is open there is given back.
     pub(super) fn rename(&mut self, from: &str, to: &str) -> Vec<Arc<Handle>> {
         if from == to {

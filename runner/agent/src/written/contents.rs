@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use brim_trial::Content;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
+use serde::{Deserialize, Serialize};
 
 /// What a write wrote: all of it follows from these two.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Source {
     pub(crate) content: Content,
     pub(crate) seed: u64,
@@ -47,7 +48,7 @@ fn repeat(pattern: &[u8], bytes: &mut [u8]) {
 }
 
 /// A part of a write that nothing has been written over since.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Piece {
     length: u64,
     /// `None`: nobody knows what stands here.
@@ -57,7 +58,7 @@ struct Piece {
 }
 
 /// The pieces of one file by their offset. They do not overlap; what is between them is zeroes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Contents(BTreeMap<u64, Piece>);
 
 impl Contents {

@@ -126,9 +126,7 @@ impl Rounds {
             last_round: if until.is_some() || open { 0 } else { times - 1 },
             last_copy: copies - 1,
             scope: super::file::scope(copies),
-            device: ground.device,
-            filesystem: ground.filesystem,
-            limit: ground.limit,
+            ground,
             beside: self.beside,
         }
     }

@@ -47,7 +47,7 @@ pub(super) fn wait_for(
         }
     }
     if let Some(field) = counter {
-        let counter = condition::counter_name(field, setting.filesystem, reader)?;
+        let counter = condition::counter_name(field, setting.ground.filesystem, reader)?;
         let is = match is {
             Some(amount) if at_least.is_none() && at_most.is_none() => {
                 condition::limits(amount, Dimension::Size, "is", reader)?
@@ -82,9 +82,12 @@ pub(super) fn sleep(
     reader: &mut Reader<'_>,
 ) -> Checked<Operation> {
     let Found { value, place } = reader.constant(field, Dimension::Duration, "sleep")?;
-    if value >= setting.limit.0 {
-        let message =
-            format!("a sleep of {} does not end within the limit of a step, {}", Nanos(value), setting.limit);
+    if value >= setting.ground.limit.0 {
+        let message = format!(
+            "a sleep of {} does not end within the limit of a step, {}",
+            Nanos(value),
+            setting.ground.limit
+        );
         return Err(Objection::new(place, message, "too long").help(
             "sleep less, or give all steps more time: `step_limit = \"60 s\"` at the top of the file",
         ));

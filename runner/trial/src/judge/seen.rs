@@ -91,7 +91,7 @@ impl<'a> Seen<'a> {
             Event::KernelLog(line) if line.trial == wanted => self.log.push(line),
             Event::Mount { trial, read_only } if *trial == wanted => self.read_only = Some(*read_only),
             Event::Crash(crash) if crash.trial == wanted => self.crash = Some(crash),
-            Event::Requests { trial, phase, requests } if *trial == wanted => {
+            Event::Requests { trial, phase, requests, .. } if *trial == wanted => {
                 self.requests.push((*phase, requests));
             }
             Event::Fault { trial, row, firings, .. } if *trial == wanted => {
@@ -114,8 +114,14 @@ impl<'a> Seen<'a> {
 
     /// What was asked of the disk by requests of one kind; `None` where nobody counted.
     pub(super) fn requests(&self, phase: Option<usize>, op: &str) -> Option<RequestCount> {
-        let (_, requests) = self.requests.iter().find(|(of, _)| *of == phase)?;
-        Some(requests.get(op).copied().unwrap_or(RequestCount { requests: 0, bytes: Bytes(0) }))
+        // Of several disks there is one count each.
+        let mut counts = self.requests.iter().filter(|(of, _)| *of == phase).peekable();
+        counts.peek()?;
+        let none = RequestCount { requests: 0, bytes: Bytes(0) };
+        Some(counts.filter_map(|(_, requests)| requests.get(op)).fold(none, |sum, count| RequestCount {
+            requests: sum.requests + count.requests,
+            bytes: Bytes(sum.bytes.0 + count.bytes.0),
+        }))
     }
 
     /// How often a fault acted.

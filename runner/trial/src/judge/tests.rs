@@ -13,7 +13,7 @@ use crate::filesystem::FilesystemKind;
 use crate::limits::{Change, Limits};
 use crate::operation::Operation;
 use crate::pattern::Pattern;
-use crate::plan::{Device, Filesystem, Phase, Prepare, Step};
+use crate::plan::{Device, Filesystem, Fill, Phase, Prepare, Step};
 use crate::rate::Rate;
 use brim_device::Nanos;
 
@@ -34,9 +34,18 @@ fn plan() -> Plan {
         control: None,
         changed: None,
         params: BTreeMap::new(),
-        device: Device { size: Bytes(1 << 27), write_cache: false, faults: Vec::new() },
+        devices: vec![Device {
+            name: Device::ONLY.to_owned(),
+            size: Bytes(1 << 27),
+            write_cache: false,
+            in_filesystem: true,
+        }],
+        faults: Vec::new(),
         filesystem: Filesystem { kind: FilesystemKind::Btrfs, mkfs: Vec::new(), mount: Vec::new() },
-        prepare: Prepare { data_free: Some(Bytes(66 * 4096)) },
+        prepare: Prepare {
+            steps: Vec::new(),
+            fill: Fill { data_free: Some(Bytes(66 * 4096)), metadata_free: None },
+        },
         phases: vec![Phase { name: "test".to_owned(), until, times: 100, steps, loops: Vec::new() }],
         reproduced: vec![
             StepCondition {
@@ -53,7 +62,13 @@ fn plan() -> Plan {
 
 fn prepared(blocks: u64) -> Event {
     let counters = Counters { data_free: Bytes(blocks * 4096), values: BTreeMap::new() };
-    Event::Prepared(Prepared { data_free_wanted: Some(Bytes(66 * 4096)), counters, seconds: 0.0 })
+    Event::Prepared(Prepared {
+        data_free_wanted: Some(Bytes(66 * 4096)),
+        metadata_free_wanted: None,
+        counters,
+        failed: None,
+        seconds: 0.0,
+    })
 }
 
 fn failed(step: &str, errno: Errno, space: Option<SpaceKind>) -> Event {
@@ -79,6 +94,7 @@ fn failed(step: &str, errno: Errno, space: Option<SpaceKind>) -> Event {
         copy: None,
         signal: None,
         allowed: false,
+        reported: BTreeMap::new(),
         extents: None,
     }))
 }
@@ -417,6 +433,7 @@ fn the_mount_the_requests_and_the_faults_are_as_they_were_seen() {
     assert_eq!(finding(About::Mount { read_only: true }, &[]), None);
 
     let asked = |phase, requests| Event::Requests {
+        device: None,
         trial: 1,
         phase,
         requests: [("flush".to_owned(), RequestCount { requests, bytes: Bytes(0) })].into(),
@@ -434,6 +451,7 @@ fn the_mount_the_requests_and_the_faults_are_as_they_were_seen() {
     assert_eq!(finding(about(None, "write"), &events), Some(false));
 
     let fired = Event::Fault {
+        device: None,
         trial: 1,
         row: "scrub".to_owned(),
         matches: 3,
@@ -523,4 +541,33 @@ fn what_is_expected_is_every_trial_or_a_share_of_them() {
         !as_expected(Some(&seldom), &trials(20, 0, 0)) && !as_expected(Some(&seldom), &trials(6, 193, 1))
     );
     assert!(as_expected(None, &trials(1, 19, 0)) && !as_expected(None, &trials(0, 19, 1)));
+}
+
+#[test]
+fn a_level_of_metadata_is_part_of_the_state() {
+    let mut plan = plan();
+    plan.prepare.fill = Fill { data_free: None, metadata_free: Some(Bytes(40 * 4096)) };
+    let reason = |values: &[(&str, u64)]| {
+        let values = values.iter().map(|(name, blocks)| ((*name).to_owned(), Bytes(blocks * 4096)));
+        let counters = Counters { data_free: Bytes(0), values: values.collect() };
+        let Event::Prepared(prepared) = prepared(66) else { unreachable!() };
+        unreached(&plan, &[Event::Prepared(Prepared { counters, ..prepared })])
+    };
+    let total = ("metadata.total", 100);
+    let taken = |blocks: u64| {
+        [total, ("metadata.used", blocks - 8), ("metadata.may_use", 5), ("metadata.readonly", 3)]
+    };
+    assert_eq!(reason(&taken(60)), None);
+    let said = "metadata_free is 44 blocks, 4 blocks more than asked for";
+    assert_eq!(reason(&taken(56)).as_deref(), Some(said));
+    assert_eq!(reason(&[]).as_deref(), Some("the filesystem does not tell its metadata_free"));
+}
+
+#[test]
+fn no_verdict_from_a_preparation_that_failed() {
+    let Event::Step(step) = failed("balance", Errno::ENOSPC, None) else { unreachable!() };
+    let Event::Prepared(prepared) = prepared(66) else { unreachable!() };
+    let events = [Event::Prepared(Prepared { failed: Some(step), ..prepared }), ended()];
+    let reason = "in the preparation, balance failed with ENOSPC".to_owned();
+    assert_eq!(verdict(&events), (Verdict::Inconclusive, Some(reason)));
 }
