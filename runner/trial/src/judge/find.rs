@@ -29,7 +29,10 @@ fn look(condition: &Condition, seen: &Seen<'_>, kind: FilesystemKind) -> (Holds,
             let counted = seen.tickets.iter().filter(|ticket| ticket.space == *space);
             let counted = counted.filter(|ticket| errno.is_none_or(|errno| ticket.errno == errno));
             let count = counted.map(|ticket| ticket.count).sum();
-            let what = format!("{count} reservations of {space} space were refused");
+            let what = match count {
+                1 => format!("1 reservation of {space} space was refused"),
+                _ => format!("{count} reservations of {space} space were refused"),
+            };
             counted_in_part(*times, count, what, seen.missing(TICKETS))
         }
         About::KernelLog { pattern, times } => {
