@@ -152,7 +152,7 @@ impl<'a> Executor<'a> {
             faults: plan.device.faults.iter().map(|row| fault_order(plan, row)).collect(),
         };
         let dice = self.settings.seed.wrapping_add(u64::from(number).wrapping_mul(TRIAL_STRIDE));
-        Trial { order, faults: plan.device.faults.clone(), dice }
+        Trial { order, faults: plan.device.faults.clone(), pool: plan.device.pool, dice }
     }
 
     fn verdict(&self, plan: &Plan, trials: &[TrialVerdict], seconds: f64, command: String) -> VerdictEvent {

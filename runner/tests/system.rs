@@ -9,6 +9,8 @@
 
 #[path = "system/bench.rs"]
 mod bench;
+#[path = "system/contents.rs"]
+mod contents;
 #[path = "system/ctl.rs"]
 mod ctl;
 #[path = "system/end.rs"]
@@ -59,6 +61,7 @@ fn main() {
         run::tests(),
         workers::tests(),
         gates::tests(),
+        contents::tests(),
         operations::tests(),
         regions::tests(),
         races::tests(),

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use brim_trial::event::HeldRequest;
-use brim_trial::operation::Release;
+use brim_trial::operation::{DiskWord, Release};
 use brim_trial::plan::Filesystem;
 use brim_trial::{ByteRange, Bytes, Counters, Event, Nanos, Phase, Survival};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -155,6 +155,8 @@ pub enum Ask {
         /// What it is drawn from.
         seed: u64,
     },
+    /// A word that it is told as it is. For a snapshot to be restored nothing may be mounted.
+    Disk(DiskWord),
     /// All gates opened for good, and every [`Ask::Await`] answered: what they wait for will not come.
     GiveUp,
 }
@@ -165,12 +167,16 @@ pub enum Ask {
 pub enum Answer {
     /// What it was asked.
     Done,
+    /// A mark is in the log.
+    Marked,
     /// What the gate holds.
     Held(Vec<HeldRequest>),
     /// What was let go; all of it is done.
     Released(Vec<HeldRequest>),
     /// The gate holds so many requests alone, and none was let go.
     TooFew(u64),
+    /// The disk has this size now.
+    Size(Bytes),
     /// How much was lost with the power.
     Lost(Bytes),
     /// The gates are open, so that what was to be waited for will not come.

@@ -18,6 +18,8 @@ pub(crate) struct Site {
     mounted: RwLock<Option<Mounted>>,
     open: Mutex<BTreeMap<String, Arc<File>>>,
     written: Mutex<Written>,
+    /// What had been written when a snapshot of the disk was kept, by its name.
+    written_before: Mutex<BTreeMap<String, Written>>,
     /// The fsids in btrfs' tracepoints: a fork has another one each time that it is mounted.
     fsids: Mutex<Vec<[u8; 16]>>,
 }
@@ -27,7 +29,8 @@ impl Site {
     pub(crate) fn of(mounted: Mounted) -> Self {
         let fsids = Mutex::new(mounted.fsid().into_iter().collect());
         let mounted = RwLock::new(Some(mounted));
-        Self { mounted, open: Mutex::default(), written: Mutex::default(), fsids }
+        let (open, written, written_before) = Default::default();
+        Self { mounted, open, written, written_before, fsids }
     }
 
     /// Closes all files and gives the mount back, where there is one.
@@ -93,6 +96,18 @@ impl Site {
     /// What the trial has written.
     pub(crate) fn written(&self) -> MutexGuard<'_, Written> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The disk's content is kept as `name`.
+    pub(crate) fn keep_written(&self, name: &str) {
+        let written = self.written().clone();
+        self.written_before.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), written);
+    }
+
+    /// The disk's content is again what was kept as `name`.
+    pub(crate) fn restore_written(&self, name: &str) {
+        let before = self.written_before.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        *self.written() = before.unwrap_or_default();
     }
 
     /// Closes all files, unmounts, does `between` and mounts again. No other worker may be at work. Beside what `between`

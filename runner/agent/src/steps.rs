@@ -86,6 +86,7 @@ impl Steps<'_> {
             Operation::Remount {} => self.remount(),
             Operation::Check {} => self.check(),
             Operation::PowerCut { survival } => self.power_cut(*survival, round.seed),
+            Operation::Disk(word) => self.disk(word),
             Operation::Await { gate, count } => self.wait_held(gate, *count),
             Operation::Release { gate, some } => self.release(gate, some.as_ref()),
             Operation::Close { gate } => self.close(gate),

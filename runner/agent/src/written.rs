@@ -30,7 +30,7 @@ struct Piece {
 struct Contents(BTreeMap<u64, Piece>);
 
 /// The contents of all files of a trial, by path.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Written {
     files: BTreeMap<String, Contents>,
     /// What of them was made durable and not written over since.

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use brim_trial::judge::blocks;
 use brim_trial::kernel::Requirement;
-use brim_trial::operation::{Expect, Release, Which};
+use brim_trial::operation::{DiskWord, Expect, Pool, Release, Space, WhenFull, Which};
 use brim_trial::plan::Content as Outcome;
 use brim_trial::{Condition, Content, FilesystemKind, Operation, Phase, Plan, Survival};
 
@@ -52,6 +52,9 @@ fn write_plan(text: &mut String, plan: &Plan) -> std::fmt::Result {
     }
     if plan.device.write_cache {
         writeln!(text, "The disk has a volatile write cache.\n")?;
+    }
+    if let Some(given) = &plan.device.pool {
+        writeln!(text, "While the steps run, there is a pool behind the disk: {}.\n", pool(given))?;
     }
     write_faults(text, plan)?;
     for phase in &plan.phases {
@@ -164,6 +167,7 @@ fn operation(operation: &Operation) -> String {
             kept.to_f64() * 100.0,
             torn.to_f64() * 100.0
         ),
+        Operation::Disk(word) => disk(word),
         Operation::Syncfs {} => "syncfs the mount".to_owned(),
         Operation::Truncate { file, size } => format!("truncate `{file}` to {size}"),
         Operation::Unlink { file } => format!("unlink `{file}`"),
@@ -177,6 +181,32 @@ fn operation(operation: &Operation) -> String {
         Operation::Release { gate, some: Some(release) } => let_go(gate, release),
         Operation::Close { gate } => format!("have the gate \"{gate}\" hold again"),
     }
+}
+
+/// What the disk is told.
+fn disk(word: &DiskWord) -> String {
+    match word {
+        DiskWord::Mark { text } => format!("put the mark {text:?} into the write log, if one is kept"),
+        DiskWord::KeepSnapshot { name } => format!("keep the disk's content as \"{name}\""),
+        DiskWord::RestoreSnapshot { name } => {
+            format!("unmount, go back to the disk's content \"{name}\", and mount again")
+        }
+        DiskWord::SetPool(given) => format!("put a pool behind the disk: {}", pool(given)),
+        DiskWord::RemovePool {} => "put all of its size behind the disk".to_owned(),
+    }
+}
+
+/// How much space there is, and what becomes of what needs more.
+fn pool(pool: &Pool) -> String {
+    let space = match pool.space {
+        Space::Limit(limit) => format!("its blocks may take {limit} in all"),
+        Space::Free(free) => format!("its blocks may take {free} more than they do then"),
+    };
+    let when_full = match pool.when_full {
+        WhenFull::Error => "fails with ENOSPC",
+        WhenFull::Hold => "waits at the gate \"pool\"",
+    };
+    format!("{space}, and a write that needs more {when_full}")
 }
 
 /// What a release that leaves its gate closed does.

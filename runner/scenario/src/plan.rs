@@ -12,6 +12,7 @@ use crate::quantity::Dimension;
 use crate::read::Reader;
 use crate::schema::{File, Text};
 use crate::step;
+use crate::step::content::{self, Told};
 use crate::written::Place;
 
 /// How long a step may take where the scenario does not say.
@@ -24,13 +25,15 @@ pub(crate) fn plan(
     values: &Values,
     reader: &mut Reader<'_>,
 ) -> Checked<Plan> {
+    let told = Told::of(file);
     let device = Device {
         size: device_size(file, reader)?,
         write_cache: file.device.write_cache,
-        faults: faults(file, reader)?,
+        faults: faults(file, &told, reader)?,
+        pool: file.device.pool.as_ref().map(|pool| content::pool(pool, reader)).transpose()?,
     };
     let phases: Vec<Phase> =
-        file.phases.iter().map(|phase| step::phase(phase, &device, reader)).collect::<Checked<_>>()?;
+        file.phases.iter().map(|phase| step::phase(phase, &device, &told, reader)).collect::<Checked<_>>()?;
     let conditions = file.reproduced.get_ref().iter().map(|entry| step::condition(entry, &phases, reader));
     let mut reproduced = conditions.collect::<Checked<Vec<_>>>()?;
     if reproduced.is_empty() {
@@ -59,7 +62,8 @@ pub(crate) fn plan(
     })
 }
 
-fn faults(file: &File, reader: &mut Reader<'_>) -> Checked<Vec<Row>> {
+fn faults(file: &File, told: &Told, reader: &mut Reader<'_>) -> Checked<Vec<Row>> {
+    told.names_no_fault_like_its_pool(file)?;
     let files = |_: &str| Err("a scenario stands alone; a device profile can name files".to_owned());
     fault::rows(&file.faults, fault::Regions::Filesystem, &files, reader)
 }

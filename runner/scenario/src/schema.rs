@@ -1,5 +1,6 @@
 //! The keys of a scenario file, as they are written. What the values mean is checked elsewhere.
 
+pub(crate) mod disk;
 pub(crate) mod fault;
 
 use std::collections::BTreeMap;
@@ -52,6 +53,7 @@ pub(crate) struct Device {
     pub(crate) size: Spanned<Formula>,
     #[serde(default)]
     pub(crate) write_cache: bool,
+    pub(crate) pool: Option<Spanned<Table<disk::Pool>>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -166,6 +168,11 @@ pub(crate) enum Verb {
     Remount(Table<Nothing>),
     Check(Table<Nothing>),
     PowerCut(Table<PowerCut>),
+    Mark(Table<disk::Mark>),
+    KeepSnapshot(Table<disk::Named>),
+    RestoreSnapshot(Table<disk::Named>),
+    SetPool(Spanned<Table<disk::Pool>>),
+    RemovePool(Table<Nothing>),
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,10 +1,11 @@
 //! Phases and steps.
 
+pub(crate) mod content;
 mod disk;
 
 use brim_device::{Ratio, Survival};
 use brim_trial::event::SpaceKind;
-use brim_trial::operation::Expect;
+use brim_trial::operation::{DiskWord, Expect};
 use brim_trial::plan::{self, Condition, Device, Phase, Step};
 use brim_trial::{Content, Errno, Expression, Operation};
 use toml::Spanned;
@@ -17,6 +18,7 @@ use crate::read::{self, Found, Reader};
 use crate::schema;
 use crate::suggest;
 use crate::written::Place;
+use content::Told;
 
 /// How often a phase goes round at most that waits for an error and does not say.
 const TIMES_UNTIL: u64 = 1_000_000;
@@ -31,12 +33,19 @@ struct Setting<'a> {
     last_round: u64,
     /// The disk.
     device: &'a Device,
+    /// What all steps have it do.
+    told: &'a Told,
     /// Other workers are at work at the same time.
     beside: bool,
 }
 
-/// One phase of a scenario with this disk.
-pub(crate) fn phase(phase: &schema::Phase, device: &Device, reader: &mut Reader<'_>) -> Checked<Phase> {
+/// One phase of a scenario with this disk, whose steps all together have it do what is `told`.
+pub(crate) fn phase(
+    phase: &schema::Phase,
+    device: &Device,
+    told: &Told,
+    reader: &mut Reader<'_>,
+) -> Checked<Phase> {
     let name = reader.text(&phase.name)?.value;
     let until = phase.until.as_ref().map(|name| errno(name, "until", reader)).transpose()?;
     let beside = workers(phase)? > 1;
@@ -53,7 +62,7 @@ pub(crate) fn phase(phase: &schema::Phase, device: &Device, reader: &mut Reader<
         )
         .help("take `times` out, or give all steps to one worker: where one goes round, nothing says where the others are"));
     }
-    let setting = Setting { device, beside, last_round: if until.is_some() { 0 } else { times - 1 } };
+    let setting = Setting { device, told, beside, last_round: if until.is_some() { 0 } else { times - 1 } };
     if phase.step.get_ref().is_empty() {
         let place = Place::scenario(phase.step.span());
         return Err(Objection::new(place, "a phase without steps", "empty")
@@ -211,7 +220,7 @@ fn operation(verb: &schema::Verb, setting: Setting<'_>, reader: &mut Reader<'_>)
             file: file(&given.file, reader)?,
             offset: size(&given.offset, "offset", reader)?,
             length: size(&given.length, "length", reader)?,
-            data: content(given.data.as_ref(), reader)?,
+            data: data(given.data.as_ref(), reader)?,
         },
         Verb::Pread(given) => Operation::Pread {
             file: file(&given.file, reader)?,
@@ -253,6 +262,11 @@ fn operation(verb: &schema::Verb, setting: Setting<'_>, reader: &mut Reader<'_>)
         Verb::Remount(_) => Operation::Remount {},
         Verb::Check(_) => Operation::Check {},
         Verb::PowerCut(given) => Operation::PowerCut { survival: survival(given, reader)? },
+        Verb::Mark(given) => content::mark(given, reader)?,
+        Verb::KeepSnapshot(given) => content::keep(given)?,
+        Verb::RestoreSnapshot(given) => content::restore(given, setting.told)?,
+        Verb::SetPool(given) => Operation::Disk(DiskWord::SetPool(content::pool(given, reader)?)),
+        Verb::RemovePool(_) => Operation::Disk(DiskWord::RemovePool {}),
         Verb::Syncfs(_) => Operation::Syncfs {},
         Verb::Truncate(given) => {
             Operation::Truncate { file: file(&given.file, reader)?, size: size(&given.size, "size", reader)? }
@@ -317,7 +331,7 @@ fn file(field: &schema::Text, reader: &mut Reader<'_>) -> Checked<String> {
     .help("write a path relative to the mount: `blob`, `dir/blob`"))
 }
 
-fn content(field: Option<&schema::Text>, reader: &mut Reader<'_>) -> Checked<Content> {
+fn data(field: Option<&schema::Text>, reader: &mut Reader<'_>) -> Checked<Content> {
     let options = [("random", Content::Random), ("zeroes", Content::Zeroes)];
     field.map_or(Ok(Content::Random), |field| option(field, "data", &options, reader))
 }

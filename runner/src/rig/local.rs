@@ -29,6 +29,7 @@ use crate::interrupt::Interrupt;
 use crate::rig::RigError;
 use agent::Agent;
 use asks::{AWAIT_TICK, Awaits};
+pub(crate) use asks::{let_all_go, set_pool};
 
 /// How often the executor looks whether it was interrupted.
 const TICK: Duration = Duration::from_millis(50);
@@ -241,7 +242,7 @@ impl Local {
     fn open_gates(&self, mut stuck: Stuck) -> Stuck {
         if let Some(attached) = &self.attached {
             stuck.held = attached.disk.held().iter().map(describe).collect();
-            let _released = attached.disk.open_all_gates();
+            asks::let_all_go(&attached.disk);
         }
         stuck
     }
@@ -286,7 +287,7 @@ impl Drop for Local {
     /// Takes the rig down, whatever state it is in.
     fn drop(&mut self) {
         if let Some(attached) = &self.attached {
-            let _released = attached.disk.open_all_gates();
+            asks::let_all_go(&attached.disk);
         }
         self.agent.kill();
         if !self.agent.wait(END_LIMIT) {

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use brim_agent::protocol::TrialOrder;
 use brim_device::fault::{Op, Row};
 use brim_trial::event::{Lateness, RequestCount};
+use brim_trial::operation::{DiskWord, Pool};
 use brim_trial::plan::Filesystem;
-use brim_trial::{Bytes, Counters, Event};
+use brim_trial::{Bytes, Counters, Event, Operation, Phase};
 use nbd_server::{Disk, DiskOptions, Fault, Stats};
 use serde::{Deserialize, Serialize};
 
 use crate::interrupt::Interrupt;
-use crate::rig::local::{Link, Local};
+use crate::rig::local::{self, Link, Local};
 use crate::rig::{Rig, RigError, RigName};
 
 /// The state that trials begin in.
@@ -34,6 +35,9 @@ pub(crate) struct Trial {
     pub(crate) order: TrialOrder,
     /// The faults of the disk, for the steps to put in force.
     pub(crate) faults: Vec<Row>,
+    /// The space behind the disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pool: Option<Pool>,
     /// What the dice of the faults are thrown from.
     pub(crate) dice: u64,
 }
@@ -79,9 +83,12 @@ impl Workbench {
         let (Some(disk), Some(mut rig)) = (self.staged.take(), self.rig.take()) else {
             return Err(RigError::Unprepared);
         };
-        let Trial { order, faults, dice } = trial;
+        let Trial { order, faults, pool, dice } = trial;
         // The dice of a fault are others in each trial, and the same when the run is run again.
         disk.reseed(*dice);
+        if let Some(pool) = pool {
+            local::set_pool(&disk, *pool);
+        }
         let mut stuck = false;
         let asked = disk.stats();
         let ended = rig.trial(order.clone(), faults, &mut |event| {
@@ -92,12 +99,17 @@ impl Workbench {
         for row in rig.faults() {
             emit(fault(order.trial, row));
         }
+        if pool.is_some() || order.phases.iter().any(sets_a_pool) {
+            let (allocated, without_space) = (disk.allocated(), disk.without_space());
+            let limit = disk.pool().map(|pool| pool.limit);
+            emit(Event::Pool { trial: order.trial, limit, allocated, without_space });
+        }
         match ended {
             // What was stuck is the verdict; the rig that it was stuck in is taken down.
             Ok(()) | Err(_) if stuck => drop(rig),
             Err(error) => return Err(error),
             Ok(()) => {
-                let _released = disk.open_all_gates();
+                local::let_all_go(&disk);
                 rig.detach()?;
                 self.rig = Some(rig);
             }
@@ -165,6 +177,10 @@ impl Rig for Workbench {
     }
 }
 
+fn sets_a_pool(phase: &Phase) -> bool {
+    phase.steps.iter().any(|step| matches!(step.operation, Operation::Disk(DiskWord::SetPool(_))))
+}
+
 /// What was asked of `disk` since its statistics were `before`.
 pub(crate) fn requests(trial: u32, disk: &Disk, before: Stats) -> Event {
     let after = disk.stats();
@@ -182,7 +198,12 @@ pub(crate) fn requests(trial: u32, disk: &Disk, before: Stats) -> Event {
 /// What a row did in a trial.
 pub(crate) fn fault(trial: u32, fault: Fault) -> Event {
     let Fault { row, matches, firings, overdue, lateness, .. } = fault;
-    let lateness =
-        lateness.map(|late| Lateness { count: late.count, p50: late.p50, p99: late.p99, max: late.max });
+    let lateness = lateness.map(|late| Lateness {
+        count: late.count,
+        p50: late.p50,
+        p99: late.p99,
+        max: late.max,
+        steps: late.steps,
+    });
     Event::Fault { trial, row: row.name, matches, firings, overdue, lateness }
 }

@@ -100,6 +100,17 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         lateness: Option<Lateness>,
     },
+    /// What became of the pool behind the disk, where there was one in a trial.
+    Pool {
+        /// Which trial.
+        trial: u32,
+        /// What its blocks could take at the end; all of its size if `None`.
+        limit: Option<Bytes>,
+        /// What they took.
+        allocated: Bytes,
+        /// How many requests needed more than there was, those that waited for it included.
+        without_space: u64,
+    },
     /// Evidence that could not be had here, and why. The run goes on without it.
     Missing {
         /// What: `tickets`, `kernel-log`.
@@ -128,7 +139,7 @@ pub const TICKETS: &str = "tickets";
 pub const KERNEL_LOG: &str = "kernel-log";
 
 /// How much later than asked requests were answered, in nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lateness {
     /// How many requests.
     pub count: u64,
@@ -138,6 +149,9 @@ pub struct Lateness {
     pub p99: Nanos,
     /// The worst.
     pub max: Nanos,
+    /// How many by how late: the upper end of each step that has any, to 1 %.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<(Nanos, u64)>,
 }
 
 /// Requests of one operation.

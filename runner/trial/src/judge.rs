@@ -204,7 +204,7 @@ mod tests {
             claim: String::new(),
             source: String::new(),
             params: BTreeMap::new(),
-            device: Device { size: Bytes(1 << 27), write_cache: false, faults: Vec::new() },
+            device: Device { size: Bytes(1 << 27), write_cache: false, faults: Vec::new(), pool: None },
             filesystem: Filesystem { kind: FilesystemKind::Btrfs, mkfs: Vec::new(), mount: Vec::new() },
             prepare: Prepare { data_free: Some(Bytes(66 * 4096)) },
             phases: vec![Phase { name: "test".to_owned(), until, times: 100, steps }],

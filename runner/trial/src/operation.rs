@@ -1,10 +1,14 @@
 //! What a step does: a system call of the program under test, or a word with the disk.
 
+mod disk;
+
 use brim_device::fault::ErrorName;
 use brim_device::{Bytes, Survival};
 use serde::{Deserialize, Serialize};
 
 use crate::expression::Expression;
+pub use brim_device::control::WhenFull;
+pub use disk::{DiskWord, Pool, Space};
 
 /// One operation at the mount. Paths are relative to it; a file that is not there is created.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,6 +136,8 @@ pub enum Operation {
         #[serde(default, skip_serializing_if = "Survival::is_none")]
         survival: Survival,
     },
+    /// Has the disk do something.
+    Disk(DiskWord),
     /// Waits until the gate holds so many requests: `await.held`.
     Await {
         /// The name of the fault that holds them.
@@ -257,6 +263,7 @@ impl Operation {
             Self::Remount {} => "remount",
             Self::Check {} => "check",
             Self::PowerCut { .. } => "power_cut",
+            Self::Disk(word) => word.verb(),
             Self::Await { .. } => "await",
             Self::Arm { .. } => "arm",
             Self::Release { .. } => "release",
@@ -288,6 +295,7 @@ impl Operation {
             | Self::Remount {}
             | Self::Check {}
             | Self::PowerCut { .. }
+            | Self::Disk(_)
             | Self::Await { .. }
             | Self::Arm { .. }
             | Self::Release { .. }
@@ -298,7 +306,8 @@ impl Operation {
     /// Whether it takes the mount away for a while, so that nobody else may be at work there.
     #[must_use]
     pub fn takes_the_mount(&self) -> bool {
-        matches!(self, Self::Remount {} | Self::Check {} | Self::PowerCut { .. })
+        let restores = matches!(self, Self::Disk(DiskWord::RestoreSnapshot { .. }));
+        restores || matches!(self, Self::Remount {} | Self::Check {} | Self::PowerCut { .. })
     }
 
     /// The byte range it works on, where it works on one: offset and length.

@@ -11,7 +11,7 @@ use crate::event::SpaceKind;
 use crate::filesystem::FilesystemKind;
 use crate::judge::Verdict;
 use crate::kernel::{self, Requirement};
-use crate::operation::Operation;
+use crate::operation::{Operation, Pool};
 
 /// One scenario with one set of parameters. The same scenario, parameters and filesystem give the same plan, byte for
 /// byte.
@@ -50,6 +50,9 @@ pub struct Device {
     pub write_cache: bool,
     /// Its fault table during the phases (not while the disk is prepared).
     pub faults: Vec<Row>,
+    /// The space behind it during the phases; all of its size if `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<Pool>,
 }
 
 /// How the filesystem is made and mounted.

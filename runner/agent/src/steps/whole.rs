@@ -1,6 +1,7 @@
 //! Operations on the filesystem as a whole, for which it is unmounted, and on the machine's caches.
 
 use brim_trial::event::Problem;
+use brim_trial::operation::DiskWord;
 use brim_trial::{Errno, Survival};
 
 use super::{Outcome, Steps};
@@ -46,6 +47,19 @@ impl Steps<'_> {
         let problem = said.map(Problem::Unclean);
         let syscall = if mounted.is_err() { "mount" } else { "check" };
         Ok(Outcome { syscall, problem, ..after_mount(mounted) })
+    }
+
+    /// Goes back to a snapshot of the disk. What the unmount writes is on a content that nobody sees again.
+    pub(super) fn restore(self, word: &DiskWord, name: &str) -> Result<Outcome, Failure> {
+        let ((), mounted) = self.site.without_mount(|_| {
+            if let Answer::Size(size) = self.word(Ask::Disk(word.clone()))? {
+                self.device.update_size(size)?;
+            }
+            self.site.restore_written(name);
+            self.device.forget()?;
+            self.device.forget_cache()
+        })?;
+        Ok(after_mount(mounted))
     }
 
     pub(super) fn power_cut(self, survival: Survival, seed: u64) -> Result<Outcome, Failure> {

@@ -5,9 +5,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use brim_agent::protocol::{Answer, Ask, Command};
+use brim_device::control;
+use brim_device::log::Mark;
 use brim_device::{Cut, SECTOR, Survival};
 use brim_trial::event::HeldRequest;
-use brim_trial::operation::Release;
+use brim_trial::operation::{DiskWord, Pool, Release};
 use brim_trial::{ByteRange, Bytes};
 use nbd_server::{Disk, Held, Which};
 
@@ -58,9 +60,14 @@ impl Local {
             Ask::CutPower => self.cut_power().map(|()| Answer::Done),
             Ask::RestorePower { survival, seed } => self.restore_power(survival, seed).map(Answer::Lost),
             Ask::Arm { faults, regions } => self.arm(&faults, regions).map(|()| Answer::Done),
+            Ask::Disk(word) => self.disk().and_then(|disk| told(disk, word)).inspect(|answer| {
+                if let (Answer::Size(size), Some(attached)) = (answer, &self.attached) {
+                    attached.tell_size(*size);
+                }
+            }),
             Ask::GiveUp => {
                 if let Some(attached) = &self.attached {
-                    let _released = attached.disk.open_all_gates();
+                    let_all_go(&attached.disk);
                 }
                 self.give_up()?;
                 Ok(Answer::Done)
@@ -155,8 +162,8 @@ impl Attached {
     }
 }
 
-/// The name of the content at the moment that the power was cut.
-const CUT: &str = "power-cut";
+/// The name of the content at the moment that the power was cut; a scenario can give none of this name.
+const CUT: &str = "\0power-cut";
 const NO_DISK: &str = "no disk is attached";
 
 /// What the gate holds, in order of arrival.
@@ -170,6 +177,40 @@ fn held_by(disk: &Disk, gate: &str) -> Vec<HeldRequest> {
 
 fn describe(held: &Held) -> HeldRequest {
     HeldRequest { op: held.op.name().to_owned(), offset: held.offset, length: held.len }
+}
+
+/// Opens all gates for good, and gives the disk all the space of its size.
+pub(crate) fn let_all_go(disk: &Disk) {
+    let _had_waited = disk.set_pool(None);
+    let _released = disk.open_all_gates();
+}
+
+/// Puts the pool of a scenario behind the disk.
+pub(crate) fn set_pool(disk: &Disk, pool: Pool) {
+    let limit = pool.limit(disk.allocated());
+    let _now_have_space = disk.set_pool(Some(control::Pool { limit, when_full: pool.when_full }));
+}
+
+/// Has the disk do as it is told.
+fn told(disk: &Disk, word: DiskWord) -> Result<Answer, String> {
+    match word {
+        DiskWord::Mark { text } => {
+            let mark = Mark::new(&text).map_err(|error| error.to_string())?;
+            return Ok(if disk.mark(mark) { Answer::Marked } else { Answer::Done });
+        }
+        DiskWord::KeepSnapshot { name } => disk.keep_snapshot(&name),
+        DiskWord::RestoreSnapshot { name } => {
+            if !disk.restore_snapshot(&name) {
+                return Err(format!(
+                    "no snapshot is called `{name}`: the step that keeps it has not been done"
+                ));
+            }
+            return Ok(Answer::Size(disk.size()));
+        }
+        DiskWord::SetPool(pool) => set_pool(disk, pool),
+        DiskWord::RemovePool {} => drop(disk.set_pool(None)),
+    }
+    Ok(Answer::Done)
 }
 
 /// Lets requests go, and says which.
