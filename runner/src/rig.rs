@@ -20,6 +20,7 @@ use crate::rig::guest::{Guest, InitramfsError};
 use crate::rig::local::Link;
 use crate::rig::qemu::MachineError;
 use crate::rig::workbench::{Preparation, Trial, Workbench};
+use crate::write_log::RunLog;
 
 /// What plans run on.
 pub(crate) trait Rig {
@@ -34,6 +35,19 @@ pub(crate) trait Rig {
 
     /// Runs one trial on a fork of the disk prepared last, and tells what was seen.
     fn trial(&mut self, trial: &Trial, emit: &mut dyn FnMut(Event)) -> Result<(), RigError>;
+
+    /// Whether its disk is on this side of the kernel, so that [`Rig::keep_log`] does something.
+    fn can_keep_log(&self) -> bool {
+        false
+    }
+
+    /// Has the disk of each trial logged from here on.
+    fn keep_log(&mut self, _log: RunLog) {}
+
+    /// Takes the log, as far as it is by now.
+    fn take_log(&mut self) -> Option<RunLog> {
+        None
+    }
 
     /// How many trials it can run at once.
     fn at_once(&self) -> usize {
@@ -109,13 +123,16 @@ pub(crate) enum RigError {
     /// A trial was asked for before its disk was prepared.
     #[error("no disk is prepared")]
     Unprepared,
+    /// The write log of the run could not be written.
+    #[error("the write log could not be written")]
+    WriteLog { source: io::Error },
     /// SIGINT or SIGTERM came.
     #[error("interrupted")]
     Interrupted,
 }
 
 impl RigError {
-    fn server(error: &dyn std::fmt::Display) -> Self {
+    pub(crate) fn server(error: &dyn std::fmt::Display) -> Self {
         Self::Server(error.to_string())
     }
 }

@@ -23,6 +23,8 @@ mod guest_end;
 mod guests;
 #[path = "system/kernel.rs"]
 mod kernel;
+#[path = "system/log.rs"]
+mod log;
 #[path = "system/machines.rs"]
 mod machines;
 #[path = "system/needs.rs"]
@@ -62,6 +64,7 @@ fn main() {
         workers::tests(),
         gates::tests(),
         contents::tests(),
+        log::tests(),
         operations::tests(),
         regions::tests(),
         races::tests(),

@@ -17,6 +17,7 @@ use crate::interrupt::Interrupt;
 use crate::kernel::{self, Kernel};
 use crate::output::{self, Progress};
 use crate::rig::RigName;
+use crate::write_log::RunLog;
 
 /// Runs every scenario that was named on every kernel that was, and gives the exit code of the worst, or the one that
 /// `git bisect run` wants.
@@ -56,6 +57,12 @@ fn run_all(arguments: &cli::Run) -> Result<Exit, Error> {
     for plan in scenarios.iter().flat_map(|(_, plans)| plans) {
         kernels.iter().try_for_each(|kernel| executor::allow(plan, kernel.as_ref()))?;
     }
+    let rigs = kernels.iter().map(|kernel| arguments.rig.rig.stand(kernel.as_ref(), &interrupt));
+    let rigs = rigs.collect::<Result<Vec<_>, _>>()?;
+    if let Some(rig) = rigs.iter().find(|rig| arguments.log.is_some() && !rig.can_keep_log()) {
+        return Err(no_log(rig.name()));
+    }
+    let mut log = arguments.log.as_deref().map(RunLog::create).transpose()?;
     let mut progress = Progress::on_stderr(!arguments.json);
     let mut sink = |event: &Event| {
         if arguments.json {
@@ -63,13 +70,16 @@ fn run_all(arguments: &cli::Run) -> Result<Exit, Error> {
         }
         progress.event(event);
     };
-    let settings = Settings { trials: arguments.trials, seed: arguments.rig.seed };
+    let settings = Settings { trials: arguments.trials, seed: arguments.rig.seed, runs_before: 0 };
     // Of each kernel, those of each scenario.
     let mut verdicts: Vec<Vec<Vec<VerdictEvent>>> = Vec::new();
     let mut cases = Vec::new();
-    for kernel in &kernels {
-        let rig = arguments.rig.rig.stand(kernel.as_ref(), &interrupt)?;
-        let mut executor = Executor::new(settings, rig, &mut sink);
+    for (kernel, rig) in kernels.iter().zip(rigs) {
+        let runs_before = u32::try_from(verdicts.iter().flatten().flatten().count()).unwrap_or(u32::MAX);
+        let mut executor = Executor::new(Settings { runs_before, ..settings }, rig, &mut sink);
+        if let Some(log) = log.take() {
+            executor.keep_log(log);
+        }
         let on_kernel = scenarios.iter().map(|(entry, plans)| {
             let run = Run { arguments, entry, kernel: kernel.as_ref().map(|kernel| kernel.name.as_str()) };
             run.plans(&mut executor, plans, &mut cases).inspect_err(|error| {
@@ -79,6 +89,10 @@ fn run_all(arguments: &cli::Run) -> Result<Exit, Error> {
             })
         });
         verdicts.push(on_kernel.collect::<Result<_, _>>()?);
+        log = executor.take_log();
+    }
+    if let Some(log) = log {
+        log.finish()?;
     }
     if let Some(path) = &arguments.junit {
         write_junit(path, &cases)?;
@@ -92,6 +106,17 @@ fn run_all(arguments: &cli::Run) -> Result<Exit, Error> {
     }
     let verdicts: Vec<&VerdictEvent> = verdicts.iter().flatten().flatten().collect();
     Ok(if arguments.git_bisect { bisect(&verdicts) } else { exit(&verdicts) })
+}
+
+/// A rig whose disk is in the guest.
+fn no_log(rig: RigName) -> Error {
+    Error::Usage {
+        what: format!(
+            "the rig {} keeps no write log: its disk is in the guest, and goes with it",
+            rig.name()
+        ),
+        help: "run it with --rig host/fuse".to_owned(),
+    }
 }
 
 fn write_junit(path: &Path, cases: &[Case]) -> Result<(), Error> {

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::interrupt::Interrupt;
 use crate::rig::local::{self, Link, Local};
 use crate::rig::{Rig, RigError, RigName};
+use crate::write_log::{self, RunLog};
 
 /// The state that trials begin in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +41,8 @@ pub(crate) struct Trial {
     pub(crate) pool: Option<Pool>,
     /// What the dice of the faults are thrown from.
     pub(crate) dice: u64,
+    /// What the write log calls it.
+    pub(crate) name: String,
 }
 
 /// Disks, and the rig that gives them to the kernel one after the other.
@@ -54,13 +57,14 @@ pub(crate) struct Workbench {
     prepared: Option<(Preparation, Disk)>,
     /// What is mounted for the next trial.
     staged: Option<Disk>,
+    log: Option<RunLog>,
 }
 
 impl Workbench {
     /// With nothing on it.
     pub(crate) fn new(interrupt: Interrupt, link: Link) -> Self {
         let (kernel, made) = (brim_agent::kernel_release(), BTreeMap::new());
-        Self { interrupt, link, kernel, rig: None, made, prepared: None, staged: None }
+        Self { interrupt, link, kernel, rig: None, made, prepared: None, staged: None, log: None }
     }
 
     /// Mounts a fork of the prepared disk.
@@ -83,7 +87,10 @@ impl Workbench {
         let (Some(disk), Some(mut rig)) = (self.staged.take(), self.rig.take()) else {
             return Err(RigError::Unprepared);
         };
-        let Trial { order, faults, pool, dice } = trial;
+        let Trial { order, faults, pool, dice, name } = trial;
+        if let Some(log) = self.log.take() {
+            log.begin(&disk, &format!("{name} begins"));
+        }
         // The dice of a fault are others in each trial, and the same when the run is run again.
         disk.reseed(*dice);
         if let Some(pool) = pool {
@@ -95,6 +102,7 @@ impl Workbench {
             stuck |= matches!(event, Event::Stuck(_));
             emit(event);
         });
+        write_log::put(&disk, &format!("{name} ended"));
         emit(requests(order.trial, &disk, asked));
         for row in rig.faults() {
             emit(fault(order.trial, row));
@@ -114,6 +122,7 @@ impl Workbench {
                 self.rig = Some(rig);
             }
         }
+        self.log = RunLog::end(&disk)?;
         Ok(())
     }
 
@@ -169,6 +178,18 @@ impl Rig for Workbench {
         self.rig = Some(rig);
         self.prepared = Some((preparation.clone(), disk));
         Ok(counters)
+    }
+
+    fn can_keep_log(&self) -> bool {
+        true
+    }
+
+    fn keep_log(&mut self, log: RunLog) {
+        self.log = Some(log);
+    }
+
+    fn take_log(&mut self) -> Option<RunLog> {
+        self.log.take()
     }
 
     fn trial(&mut self, trial: &Trial, emit: &mut dyn FnMut(Event)) -> Result<(), RigError> {

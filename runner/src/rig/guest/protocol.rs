@@ -142,7 +142,13 @@ mod tests {
         let phase = brim_trial::Phase { name: name.to_owned(), until: None, times: 1, steps: Vec::new() };
         let order =
             TrialOrder { trial: 1, seed: 2, phases: vec![phase], step_limit: Nanos(3), faults: Vec::new() };
-        Order::Trial(Box::new(Trial { order, faults: Vec::new(), pool: None, dice: 4 }))
+        Order::Trial(Box::new(Trial {
+            order,
+            faults: Vec::new(),
+            pool: None,
+            dice: 4,
+            name: "trial 1".to_owned(),
+        }))
     }
 
     /// Whatever is in a long order: no line is longer than a terminal takes, and the parts make the order again.
