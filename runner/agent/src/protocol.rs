@@ -155,6 +155,8 @@ pub enum Ask {
         /// What it is drawn from.
         seed: u64,
     },
+    /// The bytes of a range as the disk has them at this moment: no request, which no fault sees.
+    Peek(ByteRange),
     /// A word that it is told as it is. For a snapshot to be restored nothing may be mounted.
     Disk(DiskWord),
     /// All gates opened for good, and every [`Ask::Await`] answered: what they wait for will not come.
@@ -175,12 +177,28 @@ pub enum Answer {
     Released(Vec<HeldRequest>),
     /// The gate holds so many requests alone, and none was let go.
     TooFew(u64),
+    /// Two hexadecimal digits for each byte.
+    Bytes(String),
     /// The disk has this size now.
     Size(Bytes),
     /// How much was lost with the power.
     Lost(Bytes),
     /// The gates are open, so that what was to be waited for will not come.
     GivenUp,
+}
+
+/// Bytes as [`Answer::Bytes`] has them.
+#[must_use]
+pub fn to_hex(bytes: &[u8]) -> String {
+    let digits = |byte: &u8| [byte >> 4, byte & 0xf].map(|digit| char::from_digit(u32::from(digit), 16));
+    bytes.iter().flat_map(digits).flatten().collect()
+}
+
+/// What [`to_hex`] was given; `None` where the text is none of its own.
+#[must_use]
+pub fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digit = |digit: &u8| char::from(*digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    text.as_bytes().chunks(2).map(|pair| Some(digit(pair.first()?)? << 4 | digit(pair.get(1)?)?)).collect()
 }
 
 /// How a command ended.

@@ -1,10 +1,12 @@
 //! Regions by name: which bytes of the disk they are, on the filesystem that is mounted, at this moment.
 
 mod chunk;
+mod log_tree;
 
 use std::fs::File;
 
 use brim_trial::{ByteRange, Bytes, FilesystemKind};
+use rustix::fs::{Mode, OFlags};
 
 use crate::Failure;
 use crate::device::Device;
@@ -14,41 +16,77 @@ use crate::sys;
 use chunk::{ChunkMap, Kind, Place};
 
 /// What a name may be, for messages.
-const NAMES: &str =
-    "`superblock`, `file:PATH`, and on btrfs `data`, `metadata`, `system` and `block-group-of:PATH`";
+const NAMES: &str = "`superblock`, `file:PATH`, and on btrfs `data`, `metadata`, `system`, `log-tree` and `block-group-of:PATH`";
+
+/// Where regions are looked for: a mounted filesystem.
+#[derive(Debug)]
+pub(crate) struct Ground {
+    pub(crate) kind: FilesystemKind,
+    pub(crate) root: File,
+    /// The size of its disk.
+    pub(crate) size: Bytes,
+}
+
+/// Reads the disk itself, of which no fault sees anything.
+pub(crate) type Peek<'a> = &'a dyn Fn(ByteRange) -> Result<Vec<u8>, Failure>;
+
+impl Ground {
+    /// Where a trial works.
+    pub(crate) fn of(site: &Site, disk: &Device) -> Result<Self, Failure> {
+        let size = disk.size()?;
+        site.with(|mounted| {
+            let root = mounted.root().try_clone().trying(|| "look at the mount".to_owned())?;
+            Ok(Self { kind: mounted.kind(), root, size })
+        })
+    }
+}
 
 /// The bytes of the region `name`, in order; those that lie together are one range.
-pub(crate) fn resolve(name: &str, site: &Site, device: &Device) -> Result<Vec<ByteRange>, Failure> {
-    let kind = site.with(|mounted| Ok(mounted.kind()))?;
+pub(crate) fn resolve(name: &str, ground: &Ground, peek: Peek<'_>) -> Result<Vec<ByteRange>, Failure> {
+    let kind = ground.kind;
     let (word, path) = match name.split_once(':') {
         Some((word, path)) => (word, Some(path)),
         None => (name, None),
     };
     let found = match (word, path, kind) {
-        ("superblock", None, _) => superblocks(kind, device.size()?),
+        ("superblock", None, _) => superblocks(kind, ground.size),
         ("file", Some(path), FilesystemKind::Btrfs) => {
-            places(path, site)?.physical(&extents(path, site)?, Place::Range)?
+            places(path, ground)?.physical(&extents(path, ground)?, Place::Range)?
         }
         ("file", Some(path), _) => {
-            sys::fiemap(&open(path, site)?).map_err(|why| of_file(path, &why.to_string()))?
+            sys::fiemap(&open(path, ground)?).map_err(|why| of_file(path, &why.to_string()))?
         }
         ("block-group-of", Some(path), FilesystemKind::Btrfs) => {
-            places(path, site)?.physical(&extents(path, site)?, Place::Chunk)?
+            places(path, ground)?.physical(&extents(path, ground)?, Place::Chunk)?
         }
-        ("data", None, FilesystemKind::Btrfs) => chunks(site)?.of(Kind::Data),
-        ("metadata", None, FilesystemKind::Btrfs) => chunks(site)?.of(Kind::Metadata),
-        ("system", None, FilesystemKind::Btrfs) => chunks(site)?.of(Kind::System),
-        ("log-tree", None, _) => {
-            let why =
-                "each fsync makes the log tree anew, in blocks that nobody knows before they are written";
-            return Err(refused(name, why).with_help("name `metadata`: the log tree is in it"));
-        }
+        ("data", None, FilesystemKind::Btrfs) => chunks(ground)?.of(Kind::Data),
+        ("metadata", None, FilesystemKind::Btrfs) => chunks(ground)?.of(Kind::Metadata),
+        ("system", None, FilesystemKind::Btrfs) => chunks(ground)?.of(Kind::System),
+        ("log-tree", None, FilesystemKind::Btrfs) => log_trees(name, ground, peek)?,
         _ => return Err(refused(name, &format!("{kind} has no such region")).with_help(NAMES)),
     };
     if found.is_empty() {
         return Err(refused(name, "it has no byte on the disk yet"));
     }
     Ok(joined(found))
+}
+
+/// The log trees that are on the disk, all copies. The kernel tells nobody where they are, so they are read from there.
+fn log_trees(name: &str, ground: &Ground, peek: Peek<'_>) -> Result<Vec<ByteRange>, Failure> {
+    let chunks = chunks(ground)?;
+    let mut read = |logical: ByteRange| {
+        let copies = chunks.physical(&[logical], Place::Range)?;
+        // One copy is as good as the other: a block lies within one chunk.
+        let copy = copies.first().filter(|copy| copy.length == logical.length);
+        peek(*copy.ok_or_else(|| Failure::new("read the log tree", "a block of it is cut in two"))?)
+    };
+    let blocks = log_tree::blocks(&peek(log_tree::SUPERBLOCK)?, &mut read)?;
+    if blocks.is_empty() {
+        return Err(refused(name, "the superblock names no log tree").with_help(
+            "there is one from an fsync on until the next commit; an fsync that has to commit leaves none",
+        ));
+    }
+    chunks.physical(&blocks, Place::Range)
 }
 
 /// What the user asked for that cannot be.
@@ -76,25 +114,27 @@ fn superblocks(kind: FilesystemKind, size: Bytes) -> Vec<ByteRange> {
     ranges.filter(|range| range.end() <= size).collect()
 }
 
-fn open(path: &str, site: &Site) -> Result<File, Failure> {
-    site.look(path).trying(|| format!("open {path} to find where it lies")).map_err(Failure::refused)
+fn open(path: &str, ground: &Ground) -> Result<File, Failure> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat(&ground.root, path, flags, Mode::empty()).map(File::from);
+    opened.trying(|| format!("open {path} to find where it lies")).map_err(Failure::refused)
 }
 
-fn chunks(site: &Site) -> Result<ChunkMap, Failure> {
+fn chunks(ground: &Ground) -> Result<ChunkMap, Failure> {
     let what = || "read the chunk tree".to_owned();
-    let items = site.at(|root| sys::btrfs::chunk_items(root)).trying(what)?;
+    let items = sys::btrfs::chunk_items(&ground.root).trying(what)?;
     ChunkMap::read(&items)
         .ok_or_else(|| Failure::new(what(), "a chunk is of a kind that one device cannot have"))
 }
 
 /// The chunks, for somebody who asks about `path`.
-fn places(path: &str, site: &Site) -> Result<ChunkMap, Failure> {
-    chunks(site).map_err(|failure| Failure { what: format!("{} for {path}", failure.what), ..failure })
+fn places(path: &str, ground: &Ground) -> Result<ChunkMap, Failure> {
+    chunks(ground).map_err(|failure| Failure { what: format!("{} for {path}", failure.what), ..failure })
 }
 
 /// The logical addresses of a file on btrfs, also of what is allocated and not written.
-fn extents(path: &str, site: &Site) -> Result<Vec<ByteRange>, Failure> {
-    let file = open(path, site)?;
+fn extents(path: &str, ground: &Ground) -> Result<Vec<ByteRange>, Failure> {
+    let file = open(path, ground)?;
     // FIEMAP leaves out where a preallocated extent lies while something dirty is in it; the tree has it always.
     let items = sys::btrfs::extent_items(&file).trying(|| format!("read the extents of {path}"))?;
     let extents = items.iter().map(|item| chunk::extent(&item.data));

@@ -17,8 +17,8 @@ use rustix::io;
 use crate::Failure;
 use crate::asks::Asks;
 use crate::device::Device;
-use crate::protocol::{Answer, Ask, FaultOrder};
-use crate::region;
+use crate::protocol::{self, Answer, Ask, FaultOrder};
+use crate::region::{self, Ground};
 use crate::site::Site;
 use crate::sys;
 use crate::written::Source;
@@ -53,6 +53,9 @@ pub(crate) struct Steps<'a> {
     pub(crate) faults: &'a [FaultOrder],
 }
 
+/// The bytes of regions, by their names.
+type Regions = BTreeMap<String, Vec<ByteRange>>;
+
 /// One operation in one round.
 #[derive(Clone, Copy, Debug)]
 struct Round {
@@ -85,7 +88,7 @@ impl Steps<'_> {
             Operation::Panic { trial } => whole::panic_in(*trial, self.trial),
             Operation::Remount {} => self.remount(),
             Operation::Check {} => self.check(),
-            Operation::PowerCut { survival } => self.power_cut(*survival, round.seed),
+            Operation::PowerCut { survival, arm } => self.power_cut(*survival, arm, round.seed),
             Operation::Disk(word) => self.disk(word),
             Operation::Await { gate, count } => self.wait_held(gate, *count),
             Operation::Release { gate, some } => self.release(gate, some.as_ref()),
@@ -182,15 +185,29 @@ impl Steps<'_> {
 
     /// Finds the regions of the faults that `which` picks, and puts these in force.
     fn arm(self, which: impl Fn(&FaultOrder) -> bool) -> Result<Outcome, Failure> {
-        let orders = || self.faults.iter().filter(|order| which(order));
-        let mut regions = BTreeMap::new();
-        for name in orders().filter_map(|order| order.region.as_ref()) {
-            regions.insert(name.clone(), region::resolve(name, self.site, self.device)?);
-        }
+        let (faults, regions) = self.found(which)?;
         let region = regions.values().next().cloned();
-        let faults = orders().map(|order| order.name.clone()).collect();
         self.word(Ask::Arm { faults, regions })?;
         Ok(Outcome { region, ..Outcome::new("arm", Ok(0)) })
+    }
+
+    /// The names of the faults that `which` picks, and their regions as they are at this moment.
+    fn found(self, which: impl Fn(&FaultOrder) -> bool) -> Result<(Vec<String>, Regions), Failure> {
+        let orders = || self.faults.iter().filter(|order| which(order));
+        let mut regions = Regions::new();
+        for name in orders().filter_map(|order| order.region.as_ref()) {
+            let ground = Ground::of(self.site, self.device)?;
+            regions.insert(name.clone(), region::resolve(name, &ground, &|range| self.peek(range))?);
+        }
+        Ok((orders().map(|order| order.name.clone()).collect(), regions))
+    }
+
+    fn peek(self, range: ByteRange) -> Result<Vec<u8>, Failure> {
+        match self.word(Ask::Peek(range))? {
+            Answer::Bytes(bytes) => protocol::from_hex(&bytes),
+            _ => None,
+        }
+        .ok_or_else(|| Failure::new("read the disk", "the executor has answered something else"))
     }
 
     /// Asks the executor for what it can do unless something is wrong with the rig.

@@ -159,14 +159,7 @@ fn operation(operation: &Operation) -> String {
         Operation::Check {} => {
             "unmount, have the filesystem's own checker look for mistakes, and mount again".to_owned()
         }
-        Operation::PowerCut { survival } if survival.is_none() => {
-            "cut the disk's power, and mount what is left".to_owned()
-        }
-        Operation::PowerCut { survival: Survival { kept, torn } } => format!(
-            "cut the disk's power, by which {} % of the sectors in its cache are kept and {} % are torn, and mount what is left",
-            kept.to_f64() * 100.0,
-            torn.to_f64() * 100.0
-        ),
+        Operation::PowerCut { survival, arm } => power_cut(*survival, arm),
         Operation::Disk(word) => disk(word),
         Operation::Syncfs {} => "syncfs the mount".to_owned(),
         Operation::Truncate { file, size } => format!("truncate `{file}` to {size}"),
@@ -181,6 +174,23 @@ fn operation(operation: &Operation) -> String {
         Operation::Release { gate, some: Some(release) } => let_go(gate, release),
         Operation::Close { gate } => format!("have the gate \"{gate}\" hold again"),
     }
+}
+
+fn power_cut(survival: Survival, arm: &[String]) -> String {
+    let Survival { kept, torn } = survival;
+    let [kept, torn] = [kept, torn].map(|ratio| ratio.to_f64() * 100.0);
+    let left = if survival.is_none() {
+        String::new()
+    } else {
+        format!(", by which {kept} % of the sectors in its cache are kept and {torn} % are torn")
+    };
+    let names: Vec<String> = arm.iter().map(|fault| format!("\"{fault}\"")).collect();
+    let armed = match names.as_slice() {
+        [] => String::new(),
+        [name] => format!(" with the fault {name} in force"),
+        names => format!(" with the faults {} in force", names.join(", ")),
+    };
+    format!("cut the disk's power{left}, and mount what is left{armed}")
 }
 
 /// What the disk is told.

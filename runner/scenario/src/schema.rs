@@ -251,6 +251,8 @@ pub(crate) struct Nothing {}
 pub(crate) struct PowerCut {
     pub(crate) kept: Option<Spanned<fault::Number>>,
     pub(crate) torn: Option<Spanned<fault::Number>>,
+    #[serde(default)]
+    pub(crate) arm: fault::Words,
 }
 
 #[derive(Debug, Deserialize)]

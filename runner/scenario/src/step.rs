@@ -261,7 +261,10 @@ fn operation(verb: &schema::Verb, setting: Setting<'_>, reader: &mut Reader<'_>)
         }
         Verb::Remount(_) => Operation::Remount {},
         Verb::Check(_) => Operation::Check {},
-        Verb::PowerCut(given) => Operation::PowerCut { survival: survival(given, reader)? },
+        Verb::PowerCut(given) => {
+            let arm = given.arm.0.iter().map(|name| disk::fault(name, setting)).collect::<Checked<_>>()?;
+            Operation::PowerCut { survival: survival(given, reader)?, arm }
+        }
         Verb::Mark(given) => content::mark(given, reader)?,
         Verb::KeepSnapshot(given) => content::keep(given)?,
         Verb::RestoreSnapshot(given) => content::restore(given, setting.told)?,

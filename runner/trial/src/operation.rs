@@ -135,6 +135,9 @@ pub enum Operation {
         /// What of the rest is left as well, sector by sector, drawn from the run's seed.
         #[serde(default, skip_serializing_if = "Survival::is_none")]
         survival: Survival,
+        /// The faults that are in force when it is mounted, with their regions as they were at the cut.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        arm: Vec<String>,
     },
     /// Has the disk do something.
     Disk(DiskWord),

@@ -146,7 +146,11 @@ impl Plan {
     /// Whether a step puts the fault `name` in force, so that it is not from the start.
     #[must_use]
     pub fn is_armed(&self, name: &str) -> bool {
-        let arms = |step: &Step| matches!(&step.operation, Operation::Arm { fault } if fault == name);
+        let arms = |step: &Step| match &step.operation {
+            Operation::Arm { fault } => fault == name,
+            Operation::PowerCut { arm, .. } => arm.iter().any(|fault| fault == name),
+            _ => false,
+        };
         self.phases.iter().flat_map(|phase| &phase.steps).any(arms)
     }
 
@@ -174,6 +178,11 @@ impl Plan {
         };
         for phase in &mut self.phases {
             phase.steps.retain(|step| !about_it(step));
+            for step in &mut phase.steps {
+                if let Operation::PowerCut { arm, .. } = &mut step.operation {
+                    arm.retain(|fault| fault != name);
+                }
+            }
         }
         self.phases.retain(|phase| !phase.steps.is_empty());
         self.known.clear();

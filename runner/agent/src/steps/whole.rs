@@ -62,7 +62,9 @@ impl Steps<'_> {
         Ok(after_mount(mounted))
     }
 
-    pub(super) fn power_cut(self, survival: Survival, seed: u64) -> Result<Outcome, Failure> {
+    pub(super) fn power_cut(self, survival: Survival, arm: &[String], seed: u64) -> Result<Outcome, Failure> {
+        let (faults, regions) = self.found(|order| arm.contains(&order.name))?;
+        let region = regions.values().next().cloned();
         // A mounted filesystem cannot be stopped from writing: it writes to a disk that nobody will see again.
         self.word(Ask::CutPower)?;
         let (lost, mounted) = self.site.without_mount(|_| {
@@ -72,9 +74,10 @@ impl Steps<'_> {
             };
             self.device.forget()?;
             self.device.forget_cache()?;
+            self.word(Ask::Arm { faults, regions })?;
             Ok(lost)
         })?;
-        Ok(Outcome { result: mounted.map(|()| lost), ..after_mount(mounted) })
+        Ok(Outcome { result: mounted.map(|()| lost), region, ..after_mount(mounted) })
     }
 }
 

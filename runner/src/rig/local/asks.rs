@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use brim_agent::protocol::{Answer, Ask, Command};
+use brim_agent::protocol::{self, Answer, Ask, Command};
 use brim_device::control;
 use brim_device::log::Mark;
 use brim_device::{Cut, SECTOR, Survival};
@@ -60,6 +60,7 @@ impl Local {
             Ask::CutPower => self.cut_power().map(|()| Answer::Done),
             Ask::RestorePower { survival, seed } => self.restore_power(survival, seed).map(Answer::Lost),
             Ask::Arm { faults, regions } => self.arm(&faults, regions).map(|()| Answer::Done),
+            Ask::Peek(range) => self.disk().and_then(|disk| peek(disk, range)),
             Ask::Disk(word) => self.disk().and_then(|disk| told(disk, word)).inspect(|answer| {
                 if let (Answer::Size(size), Some(attached)) = (answer, &self.attached) {
                     attached.tell_size(*size);
@@ -164,6 +165,8 @@ impl Attached {
 
 /// The name of the content at the moment that the power was cut; a scenario can give none of this name.
 const CUT: &str = "\0power-cut";
+/// btrfs' largest nodes.
+const PEEK_MAX: usize = 64 << 10;
 const NO_DISK: &str = "no disk is attached";
 
 /// What the gate holds, in order of arrival.
@@ -189,6 +192,15 @@ pub(crate) fn let_all_go(disk: &Disk) {
 pub(crate) fn set_pool(disk: &Disk, pool: Pool) {
     let limit = pool.limit(disk.allocated());
     let _now_have_space = disk.set_pool(Some(control::Pool { limit, when_full: pool.when_full }));
+}
+
+/// What the disk holds there.
+fn peek(disk: &Disk, range: ByteRange) -> Result<Answer, String> {
+    // Nobody has a reason to ask for more than a block of a filesystem.
+    let len = range.length.to_len().filter(|len| *len <= PEEK_MAX);
+    let mut bytes = vec![0; len.ok_or_else(|| format!("{} are too many bytes to look at", range.length))?];
+    disk.snapshot().read(range.offset, &mut bytes).map_err(|error| error.to_string())?;
+    Ok(Answer::Bytes(protocol::to_hex(&bytes)))
 }
 
 /// Has the disk do as it is told.
