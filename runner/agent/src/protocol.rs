@@ -55,6 +55,18 @@ pub enum Command {
         /// Its words.
         command: Vec<String>,
     },
+    /// Find a region; the reply is [`Reply::Region`].
+    Region {
+        /// Its name.
+        name: String,
+    },
+    /// Something beside the command that is under way, which is a program. Told by [`Message::Aside`].
+    Aside {
+        /// Told in the answer.
+        id: u64,
+        /// What.
+        aside: Aside,
+    },
     /// Unmount the filesystem.
     Unmount,
     /// Take the block device and the FUSE mount away.
@@ -65,6 +77,22 @@ pub enum Command {
         id: u64,
         /// The answer.
         answer: Result<Answer, String>,
+    },
+}
+
+/// What is to be done while a program runs at the mount.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Aside {
+    /// Have the kernel see that the disk has this size.
+    Size {
+        /// The size.
+        size: Bytes,
+    },
+    /// Find a region.
+    Region {
+        /// Its name.
+        name: String,
     },
 }
 
@@ -106,6 +134,13 @@ pub enum Message {
         id: u64,
         /// What.
         ask: Ask,
+    },
+    /// A [`Command::Aside`] is done: the bytes of a region, or nothing. Or why not.
+    Aside {
+        /// Which.
+        id: u64,
+        /// What came of it.
+        told: Result<Vec<ByteRange>, String>,
     },
     /// The command ended.
     Reply(Result<Reply, Failure>),
@@ -216,6 +251,8 @@ pub enum Reply {
     },
     /// The counters.
     Counters(Counters),
+    /// The bytes of a region.
+    Region(Vec<ByteRange>),
 }
 
 /// One end of the line channel.

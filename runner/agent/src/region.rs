@@ -32,9 +32,9 @@ pub(crate) type Peek<'a> = &'a dyn Fn(ByteRange) -> Result<Vec<u8>, Failure>;
 
 impl Ground {
     /// Where a trial works.
-    pub(crate) fn of(site: &Site, disk: &Device) -> Result<Self, Failure> {
+    pub(crate) fn of(trial: &Site, disk: &Device) -> Result<Self, Failure> {
         let size = disk.size()?;
-        site.with(|mounted| {
+        trial.with(|mounted| {
             let root = mounted.root().try_clone().trying(|| "look at the mount".to_owned())?;
             Ok(Self { kind: mounted.kind(), root, size })
         })

@@ -17,7 +17,7 @@ use rustix::io;
 use crate::Failure;
 use crate::asks::Asks;
 use crate::device::Device;
-use crate::protocol::{self, Answer, Ask, FaultOrder};
+use crate::protocol::{Answer, Ask, FaultOrder};
 use crate::region::{self, Ground};
 use crate::site::Site;
 use crate::sys;
@@ -197,17 +197,9 @@ impl Steps<'_> {
         let mut regions = Regions::new();
         for name in orders().filter_map(|order| order.region.as_ref()) {
             let ground = Ground::of(self.site, self.device)?;
-            regions.insert(name.clone(), region::resolve(name, &ground, &|range| self.peek(range))?);
+            regions.insert(name.clone(), region::resolve(name, &ground, &|range| self.asks.peek(range))?);
         }
         Ok((orders().map(|order| order.name.clone()).collect(), regions))
-    }
-
-    fn peek(self, range: ByteRange) -> Result<Vec<u8>, Failure> {
-        match self.word(Ask::Peek(range))? {
-            Answer::Bytes(bytes) => protocol::from_hex(&bytes),
-            _ => None,
-        }
-        .ok_or_else(|| Failure::new("read the disk", "the executor has answered something else"))
     }
 
     /// Asks the executor for what it can do unless something is wrong with the rig.

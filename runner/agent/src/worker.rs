@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use brim_trial::event::{KERNEL_LOG, TICKETS};
 use brim_trial::plan::Filesystem;
-use brim_trial::{Bytes, Event, Nanos};
+use brim_trial::{ByteRange, Bytes, Event, Nanos};
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::Failure;
+use crate::aside::Asides;
 use crate::asks::Asks;
 use crate::device::Device;
 use crate::failure::Trying;
@@ -22,6 +23,7 @@ use crate::nbd_device::{NbdDevice, NbdSettings};
 use crate::phase::{self, Bench};
 use crate::program;
 use crate::protocol::{self, Command, Message, Reply, TrialOrder};
+use crate::region::{self, Ground};
 use crate::site::Site;
 use crate::tickets::Tickets;
 use crate::watch::Watch;
@@ -38,13 +40,14 @@ pub(crate) struct Worker {
     channel: Arc<Mutex<UnixStream>>,
     fds: UnixStream,
     asks: Arc<Asks>,
+    asides: Asides,
     watch: Arc<Watch>,
     tickets: Option<Tickets>,
     kernel_log: Option<KernelLog>,
     missing: Vec<Event>,
     /// The disk's FUSE filesystem is mounted.
     has_fuse: bool,
-    device: Option<Device>,
+    device: Option<Arc<Device>>,
     mounted: Option<Mounted>,
 }
 
@@ -54,7 +57,7 @@ impl Worker {
         run: RunDirectory,
         channel: Arc<Mutex<UnixStream>>,
         fds: UnixStream,
-        asks: Arc<Asks>,
+        (asks, asides): (Arc<Asks>, Asides),
         watch: Arc<Watch>,
     ) -> Self {
         let mut missing = Vec::new();
@@ -64,7 +67,20 @@ impl Worker {
         let tickets = record_tickets(&run).map_err(|failure| or_missing(TICKETS, failure)).ok();
         let kernel_log = KernelLog::open().map_err(|failure| or_missing(KERNEL_LOG, failure)).ok();
         let (has_fuse, device, mounted) = (false, None, None);
-        Self { run, channel, fds, asks, watch, tickets, kernel_log, missing, has_fuse, device, mounted }
+        Self {
+            run,
+            channel,
+            fds,
+            asks,
+            asides,
+            watch,
+            tickets,
+            kernel_log,
+            missing,
+            has_fuse,
+            device,
+            mounted,
+        }
     }
 
     /// Carries out one command and answers it.
@@ -98,7 +114,10 @@ impl Worker {
                 None => Ok(Reply::Done),
             },
             Command::Detach => self.detach(),
-            Command::Answer { .. } => Err(Failure::new("take an answer", "nobody has asked")),
+            Command::Region { name } => self.region(&name).map(Reply::Region),
+            Command::Answer { .. } | Command::Aside { .. } => {
+                Err(Failure::new("take an answer", "nobody has asked"))
+            }
         }
     }
 
@@ -123,7 +142,8 @@ impl Worker {
     }
 
     fn attach_loop(&mut self) -> Result<Reply, Failure> {
-        self.device = Some(LoopDevice::over(&self.run.disk().join(DISK_FILE))?.into());
+        let device = LoopDevice::over(&self.run.disk().join(DISK_FILE))?;
+        self.device = Some(Arc::new(device.into()));
         Ok(Reply::Done)
     }
 
@@ -133,7 +153,7 @@ impl Worker {
         let stream =
             streams.into_iter().next().ok_or_else(|| Failure::new(what(), "no descriptor came with it"))?;
         let settings = NbdSettings { size, block_size: SECTOR, flags };
-        self.device = Some(NbdDevice::connect(stream, &settings)?.into());
+        self.device = Some(Arc::new(NbdDevice::connect(stream, &settings)?.into()));
         Ok(Reply::Done)
     }
 
@@ -153,7 +173,7 @@ impl Worker {
 
     fn trial(&mut self, order: &TrialOrder) -> Result<Reply, Failure> {
         self.emit_missing()?;
-        let Some(device) = self.device.as_ref() else {
+        let Some(device) = self.device.as_deref() else {
             return Err(Failure::new("run a trial", "no disk is attached"));
         };
         let Some(mounted) = self.mounted.take() else {
@@ -195,10 +215,20 @@ impl Worker {
             tickets: self.tickets.as_mut(),
             kernel_log: self.kernel_log.as_mut(),
         };
-        for event in program::run(command, streams, evidence)? {
+        self.asides.begin(mounted, device)?;
+        let ended = program::run(command, streams, evidence);
+        self.asides.end();
+        for event in ended? {
             self.emit(event)?;
         }
         Ok(Reply::Done)
+    }
+
+    fn region(&self, name: &str) -> Result<Vec<ByteRange>, Failure> {
+        let mounted = self.mounted()?;
+        let root = mounted.root().try_clone().trying(|| "look at the mount".to_owned())?;
+        let ground = Ground { kind: mounted.kind(), root, size: self.device()?.size()? };
+        region::resolve(name, &ground, &|range| self.asks.peek(range))
     }
 
     fn detach(&mut self) -> Result<Reply, Failure> {
@@ -206,6 +236,9 @@ impl Worker {
             mounted.unmount()?;
         }
         if let Some(device) = self.device.take() {
+            let nobody_elses = Arc::try_unwrap(device);
+            let device = nobody_elses
+                .map_err(|_| Failure::new("detach the disk", "something that was asked of it is not done"))?;
             device.detach()?;
         }
         if !std::mem::take(&mut self.has_fuse) {
@@ -231,7 +264,8 @@ impl Worker {
     }
 
     fn device(&self) -> Result<&Device, Failure> {
-        self.device.as_ref().ok_or_else(|| Failure::new("work on the device", "none is attached"))
+        let device = self.device.as_deref();
+        device.ok_or_else(|| Failure::new("work on the device", "none is attached"))
     }
 }
 
@@ -255,6 +289,7 @@ fn name(command: &Command) -> &'static str {
         Command::Program { .. } => "the program",
         Command::Unmount => "unmount",
         Command::Detach => "detaching the disk",
-        Command::Answer { .. } => "an answer",
+        Command::Region { .. } => "looking for a region",
+        Command::Answer { .. } | Command::Aside { .. } => "an answer",
     }
 }

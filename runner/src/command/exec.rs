@@ -54,6 +54,9 @@ pub(crate) fn exec(brim: &Brim, command: &[String]) -> Result<Exit, Error> {
     }
     say(&format!("{} of {}, {}", brim.filesystem, brim.size, free(brim)));
     for row in rows {
+        if let Some(name) = &row.when.region {
+            disk.set_region(name, rig.region(name)?);
+        }
         let help = "regions are of scenarios, or defined by brim ctl region".to_owned();
         disk.add_fault(row).map_err(|error| Error::Usage { what: error.to_string(), help })?;
     }

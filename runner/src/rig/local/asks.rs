@@ -156,7 +156,7 @@ impl Local {
 
 impl Attached {
     /// Tells the file behind the loop device its new size. nbd.ko has it from the agent.
-    fn tell_size(&self, size: Bytes) {
+    pub(super) fn tell_size(&self, size: Bytes) {
         if let Some(fuse) = &self.fuse {
             fuse.size.store(size.0, Ordering::Release);
         }
