@@ -1,5 +1,6 @@
 //! Rigs: what sets up a disk, a kernel and a mount, and always takes them down.
 
+pub(crate) mod fit;
 pub(crate) mod guest;
 pub(crate) mod local;
 pub(crate) mod qemu;
@@ -195,12 +196,29 @@ impl RigName {
     }
 }
 
+impl RigName {
+    /// How the disk reaches the running kernel, for a program that runs on it.
+    pub(crate) fn link(self) -> Result<Link, Unfit> {
+        match self {
+            Self::Auto | Self::HostFuse => Ok(Link::Fuse),
+            Self::HostNbd => Ok(Link::Nbd),
+            Self::Uml | Self::QemuNbd => Err(Unfit::Program { rig: self.name() }),
+        }
+    }
+}
+
 /// Why a rig is not for a kernel.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unfit {
     /// It needs one.
     #[error("the rig {rig} boots a kernel, and none is named")]
     NoKernel {
+        /// The rig.
+        rig: &'static str,
+    },
+    /// It has no place for a program of this machine.
+    #[error("the rig {rig} runs scenarios, and no program")]
+    Program {
         /// The rig.
         rig: &'static str,
     },

@@ -16,7 +16,7 @@ use crate::executor::{self, Executor, Settings};
 use crate::interrupt::Interrupt;
 use crate::kernel::{self, Kernel};
 use crate::output::{self, Progress};
-use crate::rig::RigName;
+use crate::rig::{RigName, fit};
 use crate::write_log::RunLog;
 
 /// Runs every scenario that was named on every kernel that was, and gives the exit code of the worst, or the one that
@@ -75,6 +75,7 @@ fn run_all(arguments: &cli::Run) -> Result<Exit, Error> {
     let mut verdicts: Vec<Vec<Vec<VerdictEvent>>> = Vec::new();
     let mut cases = Vec::new();
     for (kernel, rig) in kernels.iter().zip(rigs) {
+        tell(&scenarios, rig.name());
         let runs_before = u32::try_from(verdicts.iter().flatten().flatten().count()).unwrap_or(u32::MAX);
         let mut executor = Executor::new(Settings { runs_before, ..settings }, rig, &mut sink);
         if let Some(log) = log.take() {
@@ -106,6 +107,17 @@ fn run_all(arguments: &cli::Run) -> Result<Exit, Error> {
     }
     let verdicts: Vec<&VerdictEvent> = verdicts.iter().flatten().flatten().collect();
     Ok(if arguments.git_bisect { bisect(&verdicts) } else { exit(&verdicts) })
+}
+
+/// Says what of the scenarios this rig does not deliver as they ask.
+fn tell(scenarios: &[(Entry, Vec<Plan>)], rig: RigName) {
+    for (_, plans) in scenarios {
+        // What is asked of the way to the disk is the same whatever the parameters are.
+        let notes = plans.first().map_or_else(Vec::new, |plan| fit::notes(plan, rig));
+        for note in notes {
+            output::note(&format!("brim: on {}, {note}", rig.name()));
+        }
+    }
 }
 
 /// A rig whose disk is in the guest.
