@@ -4,13 +4,13 @@ use std::ops::RangeInclusive;
 use std::time::Instant;
 
 use brim_agent::protocol::{FaultOrder, TrialOrder};
-use brim_device::fault::Row;
 use brim_trial::event::{Prepared, Run, VerdictEvent};
+use brim_trial::plan::{Fault, Fill};
 use brim_trial::{Event, Plan, TrialVerdict, judge};
 
 use crate::error::Error;
 use crate::kernel::Kernel;
-use crate::rig::workbench::{Preparation, Trial};
+use crate::rig::workbench::{Preparation, State, Trial};
 use crate::rig::{Rig, RigError};
 use crate::write_log::RunLog;
 
@@ -111,15 +111,20 @@ impl<'a> Executor<'a> {
     /// The state that the plan asks for.
     fn prepare(&mut self, plan: &Plan) -> Result<(), RigError> {
         let started = Instant::now();
-        let data_free_wanted = plan.prepare.data_free;
-        let counters = self.rig.prepare(&Preparation {
-            size: plan.device.size,
+        let Fill { data_free, metadata_free } = plan.prepare.fill;
+        let State { counters, failed } = self.rig.prepare(&Preparation {
+            devices: plan.devices.clone(),
             filesystem: plan.filesystem.clone(),
-            data_free: data_free_wanted,
-            write_cache: plan.device.write_cache,
+            steps: plan.prepare.steps.clone(),
+            seed: self.settings.seed,
+            step_limit: plan.step_limit,
+            fill: plan.prepare.fill,
+            parity: plan.has_parity(),
         })?;
         let seconds = seconds(started);
-        self.emit(Event::Prepared(Prepared { data_free_wanted, counters, seconds }));
+        let (data_free_wanted, metadata_free_wanted) = (data_free, metadata_free);
+        let prepared = Prepared { data_free_wanted, metadata_free_wanted, counters, failed, seconds };
+        self.emit(Event::Prepared(prepared));
         Ok(())
     }
 
@@ -165,7 +170,9 @@ impl<'a> Executor<'a> {
             seed: self.settings.seed,
             phases: plan.phases.clone(),
             step_limit: plan.step_limit,
-            faults: plan.device.faults.iter().map(|row| fault_order(plan, row)).collect(),
+            faults: plan.faults.iter().map(|fault| fault_order(plan, fault)).collect(),
+            // The rig knows what its preparation has written.
+            written: brim_agent::Written::default(),
         };
         let dice = self.settings.seed.wrapping_add(u64::from(number).wrapping_mul(TRIAL_STRIDE));
         // A log of several runs has several trials of each number.
@@ -173,7 +180,7 @@ impl<'a> Executor<'a> {
             0 | 1 => format!("trial {number}"),
             run => format!("run {run} trial {number}"),
         };
-        Trial { order, faults: plan.device.faults.clone(), pool: plan.device.pool, dice, name }
+        Trial { order, faults: plan.faults.clone(), pools: plan.pools.clone(), dice, name }
     }
 
     fn verdict(&self, plan: &Plan, trials: &[TrialVerdict], seconds: f64, command: String) -> VerdictEvent {
@@ -210,9 +217,9 @@ impl<'a> Executor<'a> {
     }
 }
 
-fn fault_order(plan: &Plan, row: &Row) -> FaultOrder {
+fn fault_order(plan: &Plan, Fault { device, row }: &Fault) -> FaultOrder {
     let (name, region) = (row.name.clone(), row.when.region.clone());
-    FaultOrder { armed: plan.is_armed(&name), name, region }
+    FaultOrder { armed: plan.is_armed(&name), name, device: device.clone(), region }
 }
 
 /// The time since `started` in seconds, to the millisecond: nobody can tell more of a whole run.

@@ -9,7 +9,7 @@ use brim_trial::{ByteRange, FilesystemKind};
 
 use crate::Failure;
 use crate::asks::Asks;
-use crate::device::Device;
+use crate::devices::Devices;
 use crate::failure::Trying;
 use crate::filesystem::Mounted;
 use crate::protocol::{self, Aside, Message};
@@ -24,7 +24,7 @@ const TICK: Duration = Duration::from_millis(1);
 struct Live {
     kind: FilesystemKind,
     root: File,
-    device: Arc<Device>,
+    devices: Arc<Devices>,
 }
 
 /// What can be done beside a program.
@@ -42,9 +42,9 @@ impl Asides {
     }
 
     /// A program is about to run at `mounted`.
-    pub(crate) fn begin(&self, mounted: &Mounted, device: &Arc<Device>) -> Result<(), Failure> {
+    pub(crate) fn begin(&self, mounted: &Mounted, devices: &Arc<Devices>) -> Result<(), Failure> {
         let root = mounted.root().try_clone().trying(|| "look at the mount".to_owned())?;
-        let live = Live { kind: mounted.kind(), root, device: Arc::clone(device) };
+        let live = Live { kind: mounted.kind(), root, devices: Arc::clone(devices) };
         *self.live() = Some(Arc::new(live));
         Ok(())
     }
@@ -77,11 +77,10 @@ impl Asides {
             return Err(Failure::new("look at the mount", "no program runs there"));
         };
         match aside {
-            Aside::Size { size } => live.device.update_size(size).map(|_| Vec::new()),
+            Aside::Size { size } => live.devices.get(None)?.update_size(size).map(|_| Vec::new()),
             Aside::Region { name } => {
                 let root = live.root.try_clone().trying(|| "look at the mount".to_owned())?;
-                let ground = Ground { kind: live.kind, root, size: live.device.size()? };
-                region::resolve(&name, &ground, &|range| self.asks.peek(range))
+                region::resolve(&name, &Ground::at(live.kind, root, &live.devices, None)?, &self.asks)
             }
         }
     }

@@ -46,10 +46,10 @@ impl Asks {
         answered.recv().map_err(|_| Failure::new("ask the executor", "it is gone"))
     }
 
-    /// The bytes of a range as the disk has them, which is no request to it.
-    pub(crate) fn peek(&self, range: ByteRange) -> Result<Vec<u8>, Failure> {
-        let failed = |why: String| Failure::new("read the disk", why);
-        match self.ask(Ask::Peek(range))?.map_err(failed)? {
+    /// The bytes of a range as a disk has them, which is no request to it.
+    pub(crate) fn peek(&self, disk: &str, range: ByteRange) -> Result<Vec<u8>, Failure> {
+        let failed = |why: String| Failure::new(format!("read the disk `{disk}`"), why);
+        match self.ask(Ask::Peek { device: disk.to_owned(), range })?.map_err(failed)? {
             Answer::Bytes(bytes) => protocol::from_hex(&bytes),
             _ => None,
         }

@@ -4,12 +4,14 @@
 //! underlines the place and says what would be right there.
 
 mod check;
+mod device;
 mod error;
 mod fault;
 mod formula;
 mod known;
 mod params;
 mod plan;
+mod prepare;
 mod profile;
 mod quantity;
 mod read;

@@ -62,7 +62,9 @@ fn run_all(arguments: &cli::Run) -> Result<Exit, Error> {
     if let Some(rig) = rigs.iter().find(|rig| arguments.log.is_some() && !rig.can_keep_log()) {
         return Err(no_log(rig.name()));
     }
-    let mut log = arguments.log.as_deref().map(RunLog::create).transpose()?;
+    let all: Vec<&Plan> = scenarios.iter().flat_map(|(_, plans)| plans).collect();
+    let log = arguments.log.as_deref().map(|path| RunLog::create(path, &all));
+    let mut log = log.transpose()?;
     let mut progress = Progress::on_stderr(!arguments.json);
     let mut sink = |event: &Event| {
         if arguments.json {
@@ -155,7 +157,8 @@ fn table<'a>(names: &[&'a str], verdicts: impl Iterator<Item = Option<&'a Vec<Ve
 fn without_faults(plan: &mut Plan, names: &[String]) -> Result<(), Error> {
     for name in names {
         if !plan.remove_fault(name) {
-            let there: Vec<String> = plan.device.faults.iter().map(|row| format!("{:?}", row.name)).collect();
+            let there: Vec<String> =
+                plan.faults.iter().map(|fault| format!("{:?}", fault.row.name)).collect();
             let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
             return Err(Error::Usage {
                 what: format!("{} has no fault {name:?} to leave out", plan.scenario),

@@ -46,7 +46,8 @@ pub(crate) fn notes(plan: &Plan, rig: RigName) -> Vec<String> {
             ));
         }
     }
-    let wants_fua = plan.device.faults.iter().filter(|row| row.when.fua == Some(true));
+    let rows = plan.faults.iter().map(|fault| &fault.row);
+    let wants_fua = rows.filter(|row| row.when.fua == Some(true));
     for row in wants_fua.filter(|_| !way.has_fua) {
         notes.push(format!(
             "the fault \"{}\" matches nothing: {} has no FUA, and such a write is a write and a flush there",
@@ -70,17 +71,17 @@ pub(crate) fn notes_by_rig(plan: &Plan) -> BTreeMap<String, Vec<&'static str>> {
 /// The errors that requests may fail with, other than `EIO`, and whose they are.
 fn errors(plan: &Plan) -> Vec<(String, ErrorName)> {
     let mut errors = Vec::new();
-    for row in &plan.device.faults {
+    for row in plan.faults.iter().map(|fault| &fault.row) {
         if let Then::Error(error) = row.then {
             errors.push((format!("the fault \"{}\"", row.name), error));
         }
     }
     let fails = |pool: &Pool| pool.when_full == WhenFull::Error;
     let of_the_pool = || ("the pool".to_owned(), ErrorName::Enospc);
-    errors.extend(plan.device.pool.iter().filter(|pool| fails(pool)).map(|_| of_the_pool()));
+    errors.extend(plan.pools.values().filter(|pool| fails(pool)).map(|_| of_the_pool()));
     for step in plan.phases.iter().flat_map(|phase| &phase.steps) {
         match &step.operation {
-            Operation::Disk(DiskWord::SetPool(pool)) if fails(pool) => errors.push(of_the_pool()),
+            Operation::Disk(DiskWord::SetPool { pool, .. }) if fails(pool) => errors.push(of_the_pool()),
             Operation::Release { gate, some: Some(release) } => {
                 if let Some(error) = release.error {
                     errors.push((format!("the release of \"{gate}\""), error));

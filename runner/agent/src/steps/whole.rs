@@ -4,7 +4,7 @@ use brim_trial::event::Problem;
 use brim_trial::operation::DiskWord;
 use brim_trial::{Errno, Survival};
 
-use super::{Outcome, Steps};
+use super::{Armed, Outcome, Steps};
 use crate::Failure;
 use crate::failure::Trying;
 use crate::guest;
@@ -33,15 +33,24 @@ pub(super) fn drop_caches() -> Result<Outcome, Failure> {
 }
 
 impl Steps<'_> {
-    pub(super) fn remount(self) -> Result<Outcome, Failure> {
-        let ((), mounted) = self.site.without_mount(|_| Ok(()))?;
+    pub(super) fn remount(self, options: Option<&[String]>, live: bool) -> Result<Outcome, Failure> {
+        if live {
+            let remounted = self.site.remount_live(options.unwrap_or_default())?;
+            return Ok(Outcome::new("mount", remounted.map(|()| 0)));
+        }
+        let ((), mounted) = self.site.without_mount(|place| {
+            if let Some(options) = options {
+                place.set_options(options);
+            }
+            Ok(())
+        })?;
         Ok(after_mount(mounted))
     }
 
     pub(super) fn check(self) -> Result<Outcome, Failure> {
         let (said, mounted) = self.site.without_mount(|place| {
-            // The checker reads the device by way of its cache.
-            self.device.forget_cache()?;
+            // The checker reads the devices by way of their caches.
+            self.devices.here().iter().try_for_each(|device| device.forget_cache())?;
             place.check()
         })?;
         let problem = said.map(Problem::Unclean);
@@ -49,22 +58,33 @@ impl Steps<'_> {
         Ok(Outcome { syscall, problem, ..after_mount(mounted) })
     }
 
-    /// Goes back to a snapshot of the disk. What the unmount writes is on a content that nobody sees again.
+    /// Goes back to a snapshot of the disks. What the unmount writes is on a content that nobody sees again.
     pub(super) fn restore(self, word: &DiskWord, name: &str) -> Result<Outcome, Failure> {
         let ((), mounted) = self.site.without_mount(|_| {
-            if let Answer::Size(size) = self.word(Ask::Disk(word.clone()))? {
-                self.device.update_size(size)?;
+            if let Answer::Sizes(sizes) = self.word(Ask::Disk(word.clone()))? {
+                for (disk, device) in self.devices.named() {
+                    if let Some(size) = sizes.get(&disk) {
+                        device.update_size(*size)?;
+                    }
+                }
             }
             self.site.restore_written(name);
-            self.device.forget()?;
-            self.device.forget_cache()
+            self.forget_all()
         })?;
         Ok(after_mount(mounted))
     }
 
+    /// Has the kernel forget what it has seen on the disks, which are others now.
+    fn forget_all(self) -> Result<(), Failure> {
+        self.devices.here().iter().try_for_each(|device| {
+            device.forget()?;
+            device.forget_cache()
+        })
+    }
+
     pub(super) fn power_cut(self, survival: Survival, arm: &[String], seed: u64) -> Result<Outcome, Failure> {
-        let (faults, regions) = self.found(|order| arm.contains(&order.name))?;
-        let region = regions.values().next().cloned();
+        let armed = self.found(|order| arm.contains(&order.name))?;
+        let region = armed.iter().find_map(|armed| armed.regions.values().next().cloned());
         // A mounted filesystem cannot be stopped from writing: it writes to a disk that nobody will see again.
         self.word(Ask::CutPower)?;
         let (lost, mounted) = self.site.without_mount(|_| {
@@ -72,15 +92,16 @@ impl Steps<'_> {
                 Answer::Lost(lost) => lost.0,
                 _ => 0,
             };
-            self.device.forget()?;
-            self.device.forget_cache()?;
-            self.word(Ask::Arm { faults, regions })?;
+            self.forget_all()?;
+            for Armed { device, faults, regions } in armed {
+                self.word(Ask::Arm { device, faults, regions })?;
+            }
             Ok(lost)
         })?;
         Ok(Outcome { result: mounted.map(|()| lost), region, ..after_mount(mounted) })
     }
 }
 
-fn after_mount(mounted: Result<(), Errno>) -> Outcome {
+pub(super) fn after_mount(mounted: Result<(), Errno>) -> Outcome {
     Outcome { result: mounted.map(|()| 0), ..Outcome::new("mount", Ok(0)) }
 }

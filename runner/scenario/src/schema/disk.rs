@@ -19,7 +19,14 @@ pub(crate) struct Named {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(crate) struct OnDevice {
+    pub(crate) device: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Pool {
+    pub(crate) device: Option<Text>,
     pub(crate) limit: Option<Spanned<Formula>>,
     pub(crate) free: Option<Spanned<Formula>>,
     pub(crate) when_full: Option<Text>,
@@ -27,6 +34,7 @@ pub(crate) struct Pool {
 
 shapes! {
     Mark => "a table such as `{ text = \"synced\" }`",
+    OnDevice => "a table such as `{}`, or `{ device = \"a\" }`",
     Named => "a table such as `{ name = \"before\" }`",
     Pool => "a table such as `{ free = \"1 MiB\", when_full = \"hold\" }`",
 }

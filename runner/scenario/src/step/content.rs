@@ -1,16 +1,21 @@
 //! What a disk is told of its content and its space: marks, snapshots, the pool behind it.
 
+use std::collections::BTreeMap;
+
 use brim_device::control::WhenFull;
 use brim_device::log::Mark;
 use brim_trial::operation::{DiskWord, Pool, Space};
+use brim_trial::plan::Device;
 use brim_trial::{Bytes, Operation};
 use toml::Spanned;
 
 use crate::check;
+use crate::device;
 use crate::error::{Checked, Objection};
 use crate::quantity::Dimension;
 use crate::read::{Found, Reader};
-use crate::schema::{self, Table, Verb, disk as keys};
+use crate::schema::device::Devices;
+use crate::schema::{self, Table, Text, Verb, disk as keys};
 use crate::suggest;
 use crate::written::Place;
 
@@ -33,7 +38,9 @@ impl Told {
             told.has_pool = true;
             told.holds_for_space |= pool.when_full.as_ref().is_some_and(|word| word.get_ref() == "hold");
         };
-        file.device.pool.iter().for_each(|given| pool(given.get_ref()));
+        for (_, given) in pools_of(file) {
+            pool(given.get_ref());
+        }
         let steps = file.phases.iter().flat_map(|phase| phase.step.get_ref());
         let verbs = || steps.clone().filter_map(|step| step.get_ref().verb.as_ref());
         for verb in verbs() {
@@ -99,8 +106,57 @@ pub(super) fn restore(given: &keys::Named, told: &Told) -> Checked<Operation> {
         .help(help))
 }
 
-/// `set_pool`, and `pool` of the disk.
-pub(crate) fn pool(given: &Spanned<Table<keys::Pool>>, reader: &mut Reader<'_>) -> Checked<Pool> {
+/// `set_pool`.
+pub(super) fn set_pool(
+    given: &Spanned<Table<keys::Pool>>,
+    devices: &[Device],
+    reader: &mut Reader<'_>,
+) -> Checked<Operation> {
+    let device = on_device(given.get_ref().device.as_ref(), devices)?;
+    Ok(Operation::Disk(DiskWord::SetPool { device, pool: pool(given, reader)? }))
+}
+
+/// `remove_pool`.
+pub(super) fn remove_pool(given: &keys::OnDevice, devices: &[Device]) -> Checked<Operation> {
+    Ok(Operation::Disk(DiskWord::RemovePool { device: on_device(given.device.as_ref(), devices)? }))
+}
+
+fn on_device(named: Option<&Text>, devices: &[Device]) -> Checked<Option<String>> {
+    named.map(|named| device::named(named, "device", devices)).transpose()
+}
+
+/// The pool of each disk that has one from the first step on.
+pub(crate) fn pools(
+    file: &schema::File,
+    devices: &[Device],
+    reader: &mut Reader<'_>,
+) -> Checked<BTreeMap<String, Pool>> {
+    let mut pools = BTreeMap::new();
+    for (index, given) in pools_of(file) {
+        if let Some(named) = &given.get_ref().device {
+            let place = Place::scenario(named.span());
+            return Err(Objection::new(place, "a pool names its disk", "not possible here")
+                .help("take `device` out: the pool is behind the disk in whose table it stands"));
+        }
+        let name = devices.get(index).map_or(Device::ONLY, |device| &device.name);
+        pools.insert(name.to_owned(), pool(given, reader)?);
+    }
+    Ok(pools)
+}
+
+/// The `pool` of each `[device]`, and which disk that is.
+fn pools_of(file: &schema::File) -> Vec<(usize, &Spanned<Table<keys::Pool>>)> {
+    match &file.device {
+        Devices::One(keys) => keys.pool.iter().map(|pool| (0, &**pool)).collect(),
+        Devices::Several(list) => {
+            let tables = list.iter().map(Spanned::get_ref).enumerate();
+            tables.filter_map(|(index, keys)| Some((index, keys.pool.as_deref()?))).collect()
+        }
+    }
+}
+
+/// A pool.
+fn pool(given: &Spanned<Table<keys::Pool>>, reader: &mut Reader<'_>) -> Checked<Pool> {
     let keys = given.get_ref();
     let mut size = |field: &Spanned<schema::Formula>, key: &str| {
         reader.constant(field, Dimension::Size, key).map(|found| Bytes(found.value))

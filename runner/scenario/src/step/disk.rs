@@ -1,8 +1,9 @@
 //! Words with the disk: its gates, its faults, its size and its content.
 
-use brim_device::fault::{ErrorName, Row, Then};
+use brim_device::fault::{ErrorName, Then};
 use brim_trial::Operation;
 use brim_trial::operation::{Pool, Release, Which};
+use brim_trial::plan::Fault;
 use toml::Spanned;
 
 use super::{Setting, at_least_one};
@@ -75,7 +76,7 @@ fn only(given: &Spanned<Vec<Spanned<Scalar>>>, reader: &mut Reader<'_>) -> Check
 /// The gate that `given` names, to be opened or closed.
 pub(super) fn gate(given: &Text, key: &str, setting: Setting<'_>) -> Checked<String> {
     let name = check::fixed(given, key)?;
-    if name == Pool::GATE && setting.told.has_pool {
+    if name == Pool::GATE && setting.disks.told.has_pool {
         let place = Place::scenario(given.span());
         return Err(Objection::new(place, "the gate of the pool opens when there is space", "no gate of a fault")
             .help("give it space by `do.set_pool` or `do.remove_pool`, or fail what waits: `release = { gate = \"pool\", error = \"ENOSPC\" }`"));
@@ -89,8 +90,8 @@ fn waiting(given: &Text, key: &str, setting: Setting<'_>) -> Checked<String> {
 }
 
 fn waiting_at(name: String, place: std::ops::Range<usize>, setting: Setting<'_>) -> Checked<String> {
-    if name == Pool::GATE && setting.told.has_pool {
-        if setting.told.holds_for_space() {
+    if name == Pool::GATE && setting.disks.told.has_pool {
+        if setting.disks.told.holds_for_space() {
             return Ok(name);
         }
         return Err(Objection::new(
@@ -105,7 +106,7 @@ fn waiting_at(name: String, place: std::ops::Range<usize>, setting: Setting<'_>)
 
 /// The fault that `given` names.
 pub(super) fn fault(given: &Text, setting: Setting<'_>) -> Checked<String> {
-    a_fault(check::fixed(given, "arm")?, given.span(), &setting.device.faults)
+    a_fault(check::fixed(given, "arm")?, given.span(), setting.disks.faults)
 }
 
 /// `await`.
@@ -128,11 +129,11 @@ pub(super) fn wait_for(
 /// `name`, which is that of a fault that holds.
 fn a_gate(name: String, place: std::ops::Range<usize>, setting: Setting<'_>) -> Checked<String> {
     let gates: Vec<&str> = setting
-        .device
+        .disks
         .faults
         .iter()
-        .filter(|row| matches!(row.then, Then::Hold { .. }))
-        .map(|row| row.name.as_str())
+        .filter(|fault| matches!(fault.row.then, Then::Hold { .. }))
+        .map(|fault| fault.row.name.as_str())
         .collect();
     if gates.contains(&name.as_str()) {
         return Ok(name);
@@ -147,8 +148,8 @@ fn a_gate(name: String, place: std::ops::Range<usize>, setting: Setting<'_>) -> 
 }
 
 /// `name`, which is that of a fault.
-fn a_fault(name: String, place: std::ops::Range<usize>, faults: &[Row]) -> Checked<String> {
-    let names: Vec<&str> = faults.iter().map(|row| row.name.as_str()).collect();
+fn a_fault(name: String, place: std::ops::Range<usize>, faults: &[Fault]) -> Checked<String> {
+    let names: Vec<&str> = faults.iter().map(|fault| fault.row.name.as_str()).collect();
     if names.contains(&name.as_str()) {
         return Ok(name);
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use brim_agent::protocol::{self, Answer, Ask, Command};
 use brim_device::control;
+use brim_device::fault::{Row, Then, When};
 use brim_device::log::Mark;
 use brim_device::{Cut, SECTOR, Survival};
 use brim_trial::event::HeldRequest;
@@ -45,29 +46,29 @@ impl Local {
     /// Answers a step, at once or when its gate holds enough.
     pub(super) fn asked(&mut self, id: u64, ask: Ask) -> Result<(), RigError> {
         let answer = match ask {
-            Ask::Resize { size } => self.resize(size).map(|()| Answer::Done),
+            Ask::Resize { device, size } => self.resize(device.as_deref(), size).map(|()| Answer::Done),
             Ask::Await { .. } if self.awaits.given_up => Ok(Answer::GivenUp),
             Ask::Await { gate, count } => {
                 self.awaits.waiting.push(Await { id, gate, count });
                 return self.look_at_gates();
             }
-            Ask::Release { gate, some } => self.disk().map(|disk| release(disk, &gate, some)),
+            Ask::Release { gate, some } => self.disk_of(&gate).map(|disk| release(disk, &gate, some)),
             // A row that is not in force yet is closed when it is.
-            Ask::Close { gate } => self.disk().map(|disk| {
+            Ask::Close { gate } => self.disk_of(&gate).map(|disk| {
                 let _there_is_one = disk.close_gate(&gate);
                 Answer::Done
             }),
             Ask::CutPower => self.cut_power().map(|()| Answer::Done),
             Ask::RestorePower { survival, seed } => self.restore_power(survival, seed).map(Answer::Lost),
-            Ask::Arm { faults, regions } => self.arm(&faults, regions).map(|()| Answer::Done),
-            Ask::Peek(range) => self.disk().and_then(|disk| peek(disk, range)),
-            Ask::Disk(word) => self.disk().and_then(|disk| told(disk, word)).inspect(|answer| {
-                if let (Answer::Size(size), Some(attached)) = (answer, &self.attached) {
-                    attached.tell_size(*size);
-                }
-            }),
+            Ask::Arm { device, faults, regions } => {
+                self.arm(&device, &faults, regions).map(|()| Answer::Done)
+            }
+            Ask::Peek { device, range } => {
+                self.attached(Some(&device)).and_then(|attached| peek(&attached.disk, range))
+            }
+            Ask::Disk(word) => self.told(word),
             Ask::GiveUp => {
-                if let Some(attached) = &self.attached {
+                for attached in &self.attached {
                     let_all_go(&attached.disk);
                 }
                 self.give_up()?;
@@ -79,9 +80,13 @@ impl Local {
 
     /// Answers those whose gate holds enough by now.
     pub(super) fn look_at_gates(&mut self) -> Result<(), RigError> {
-        let Some(attached) = &self.attached else { return Ok(()) };
+        if self.awaits.is_empty() {
+            return Ok(());
+        }
+        let disks: Vec<&Disk> = self.attached.iter().map(|attached| &attached.disk).collect();
         let enough = |wait: &mut Await| {
-            let held = held_by(&attached.disk, &wait.gate);
+            // A gate is of one disk.
+            let held: Vec<HeldRequest> = disks.iter().flat_map(|disk| held_by(disk, &wait.gate)).collect();
             (u64::try_from(held.len()).unwrap_or(u64::MAX) >= wait.count).then_some((wait.id, held))
         };
         let mut answers = Vec::new();
@@ -107,51 +112,137 @@ impl Local {
         Ok(())
     }
 
-    fn arm(&self, faults: &[String], regions: BTreeMap<String, Vec<ByteRange>>) -> Result<(), String> {
-        let disk = self.disk()?;
+    fn arm(
+        &self,
+        device: &str,
+        faults: &[String],
+        regions: BTreeMap<String, Vec<ByteRange>>,
+    ) -> Result<(), String> {
+        let disk = &self.attached(Some(device))?.disk;
         for (name, ranges) in regions {
             disk.set_region(&name, ranges);
         }
-        for row in self.rows.iter().filter(|row| faults.contains(&row.name)) {
-            disk.add_fault(row.clone()).map_err(|error| error.to_string())?;
+        for fault in self.rows.iter().filter(|fault| faults.contains(&fault.row.name)) {
+            disk.add_fault(fault.row.clone()).map_err(|error| error.to_string())?;
         }
         Ok(())
     }
 
     fn cut_power(&mut self) -> Result<(), String> {
-        let attached = self.attached.as_mut().ok_or(NO_DISK)?;
-        attached.disk.keep_snapshot(CUT);
-        // The unmount is to end, whatever it has to write: nobody sees that again.
-        for fault in attached.disk.faults() {
-            attached.faults_before.extend(attached.disk.remove_fault(&fault.row.name));
+        if self.attached.is_empty() {
+            return Err(NO_DISK.to_owned());
+        }
+        self.keep_all(CUT)?;
+        for attached in &mut self.attached {
+            // The unmount is to end, whatever it has to write: nobody sees that again.
+            for fault in attached.disk.faults() {
+                attached.faults_before.extend(attached.disk.remove_fault(&fault.row.name));
+            }
         }
         Ok(())
     }
 
-    fn restore_power(&mut self, survival: Survival, seed: u64) -> Result<Bytes, String> {
-        let attached = self.attached.as_mut().ok_or(NO_DISK)?;
-        if !attached.disk.restore_snapshot(CUT) {
-            return Err("the power was not cut".to_owned());
+    /// Keeps the content of one moment. Of several disks all stand still before the first is kept: what one of them did after
+    /// another had stopped would be what no moment has.
+    fn keep_all(&self, name: &str) -> Result<(), String> {
+        let several = self.attached.len() > 1;
+        for Attached { disk, .. } in self.attached.iter().filter(|_| several) {
+            let (when, then) = (When::default(), Then::Hold { limit: None });
+            let stand_still = Row { name: STILL.to_owned(), when, then };
+            disk.add_fault(stand_still).map_err(|error| error.to_string())?;
         }
-        attached.tell_size(attached.disk.size());
-        let _kept = attached.disk.forget_snapshot(CUT);
-        if survival.is_none() {
-            return Ok(attached.disk.power_cut());
+        for Attached { disk, .. } in &self.attached {
+            disk.keep_snapshot(name);
         }
-        let Cut { lost, torn, .. } = attached.disk.power_cut_partly(survival, seed);
-        Ok(Bytes((lost + torn) * SECTOR.0))
+        for Attached { disk, .. } in &self.attached {
+            let _of_several = disk.remove_fault(STILL);
+        }
+        Ok(())
     }
 
-    fn resize(&self, size: Bytes) -> Result<(), String> {
-        let attached = self.attached.as_ref().ok_or(NO_DISK)?;
+    /// Has the disks do as they are told.
+    fn told(&self, word: DiskWord) -> Result<Answer, String> {
+        match word {
+            DiskWord::Mark { text } => {
+                let mark = Mark::new(&text).map_err(|error| error.to_string())?;
+                let marked = self.attached.iter().filter(|attached| attached.disk.mark(mark.clone())).count();
+                return Ok(if marked > 0 { Answer::Marked } else { Answer::Done });
+            }
+            DiskWord::KeepSnapshot { name } => self.keep_all(&name)?,
+            DiskWord::RestoreSnapshot { name } => return self.restore(&name).map(Answer::Sizes),
+            DiskWord::SetPool { device, pool } => set_pool(&self.attached(device.as_deref())?.disk, pool),
+            DiskWord::RemovePool { device } => {
+                let _now_have_space = self.attached(device.as_deref())?.disk.set_pool(None);
+            }
+        }
+        Ok(Answer::Done)
+    }
+
+    fn restore(&self, name: &str) -> Result<BTreeMap<String, Bytes>, String> {
+        let mut sizes = BTreeMap::new();
+        for attached in &self.attached {
+            if !attached.disk.restore_snapshot(name) {
+                return Err(format!(
+                    "no snapshot is called `{name}`: the step that keeps it has not been done"
+                ));
+            }
+            attached.tell_size(attached.disk.size());
+            sizes.insert(attached.name.clone(), attached.disk.size());
+        }
+        Ok(sizes)
+    }
+
+    fn restore_power(&mut self, survival: Survival, seed: u64) -> Result<Bytes, String> {
+        let mut lost = Bytes::ZERO;
+        for (number, attached) in (0..).zip(&self.attached) {
+            let disk = &attached.disk;
+            if !disk.restore_snapshot(CUT) {
+                return Err("the power was not cut".to_owned());
+            }
+            attached.tell_size(disk.size());
+            let _kept = disk.forget_snapshot(CUT);
+            lost = Bytes(lost.0 + lose(disk, survival, seed.wrapping_add(number)).0);
+        }
+        Ok(lost)
+    }
+
+    fn resize(&self, device: Option<&str>, size: Bytes) -> Result<(), String> {
+        let attached = self.attached(device)?;
         attached.disk.resize(size).map_err(|error| error.to_string())?;
         attached.tell_size(size);
         Ok(())
     }
 
-    fn disk(&self) -> Result<&Disk, String> {
-        self.attached.as_ref().map(|attached| &attached.disk).ok_or_else(|| NO_DISK.to_owned())
+    /// The disk of this name, or the first.
+    fn attached(&self, name: Option<&str>) -> Result<&Attached, String> {
+        let found = match name {
+            Some(name) => self.attached.iter().find(|attached| attached.name == name),
+            None => self.attached.first(),
+        };
+        found.ok_or_else(|| NO_DISK.to_owned())
     }
+
+    /// The disk that has this gate.
+    fn disk_of(&self, gate: &str) -> Result<&Disk, String> {
+        if gate == Pool::GATE {
+            // Each disk with a pool has one: of several the one where something waits.
+            let waits = |attached: &&Attached| !waiting_at(&attached.disk, gate).is_empty();
+            if let Some(attached) = self.attached.iter().find(waits) {
+                return Ok(&attached.disk);
+            }
+        }
+        let device = self.rows.iter().find(|fault| fault.row.name == gate);
+        self.attached(device.map(|fault| fault.device.as_str())).map(|attached| &attached.disk)
+    }
+}
+
+/// Has a disk lose what was in its cache, but for what survives.
+fn lose(disk: &Disk, survival: Survival, seed: u64) -> Bytes {
+    if survival.is_none() {
+        return disk.power_cut();
+    }
+    let Cut { lost, torn, .. } = disk.power_cut_partly(survival, seed);
+    Bytes((lost + torn) * SECTOR.0)
 }
 
 impl Attached {
@@ -165,6 +256,8 @@ impl Attached {
 
 /// The name of the content at the moment that the power was cut; a scenario can give none of this name.
 const CUT: &str = "\0power-cut";
+/// The name of the row that has all disks stand still for a moment.
+const STILL: &str = "\0still";
 /// btrfs' largest nodes.
 const PEEK_MAX: usize = 64 << 10;
 const NO_DISK: &str = "no disk is attached";
@@ -201,28 +294,6 @@ fn peek(disk: &Disk, range: ByteRange) -> Result<Answer, String> {
     let mut bytes = vec![0; len.ok_or_else(|| format!("{} are too many bytes to look at", range.length))?];
     disk.snapshot().read(range.offset, &mut bytes).map_err(|error| error.to_string())?;
     Ok(Answer::Bytes(protocol::to_hex(&bytes)))
-}
-
-/// Has the disk do as it is told.
-fn told(disk: &Disk, word: DiskWord) -> Result<Answer, String> {
-    match word {
-        DiskWord::Mark { text } => {
-            let mark = Mark::new(&text).map_err(|error| error.to_string())?;
-            return Ok(if disk.mark(mark) { Answer::Marked } else { Answer::Done });
-        }
-        DiskWord::KeepSnapshot { name } => disk.keep_snapshot(&name),
-        DiskWord::RestoreSnapshot { name } => {
-            if !disk.restore_snapshot(&name) {
-                return Err(format!(
-                    "no snapshot is called `{name}`: the step that keeps it has not been done"
-                ));
-            }
-            return Ok(Answer::Size(disk.size()));
-        }
-        DiskWord::SetPool(pool) => set_pool(disk, pool),
-        DiskWord::RemovePool {} => drop(disk.set_pool(None)),
-    }
-    Ok(Answer::Done)
 }
 
 /// Lets requests go, and says which.

@@ -1,14 +1,14 @@
-//! What a step has the disk do, in the words that `brim ctl` has for it.
+//! What a step has the disks do, in the words that `brim ctl` has for it.
 
 use brim_device::Bytes;
 use brim_device::control::WhenFull;
 use serde::{Deserialize, Serialize};
 
-/// An order to the disk.
+/// An order to the disks: to all of them where none is named.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DiskWord {
-    /// Puts a mark into the write log, where one is kept.
+    /// Puts a mark into the write logs, where they are kept.
     Mark {
         /// Up to 479 bytes, none of them zero.
         text: String,
@@ -18,15 +18,25 @@ pub enum DiskWord {
         /// The name, which another snapshot may have had.
         name: String,
     },
-    /// Goes back to a snapshot, under an unmounted filesystem, which is mounted again.
+    /// Goes back to a snapshot, under the unmounted filesystem, which is mounted again.
     RestoreSnapshot {
         /// Its name.
         name: String,
     },
-    /// Puts so much space behind the disk.
-    SetPool(Pool),
-    /// Puts all of its size behind the disk.
-    RemovePool {},
+    /// Puts so much space behind a disk.
+    SetPool {
+        /// The disk's name; the first if `None`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<String>,
+        /// How much.
+        pool: Pool,
+    },
+    /// Puts all of its size behind a disk.
+    RemovePool {
+        /// The disk's name; the first if `None`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<String>,
+    },
 }
 
 /// The space behind a disk, as behind a thin volume: less than its size.
@@ -70,8 +80,8 @@ impl DiskWord {
             Self::Mark { .. } => "mark",
             Self::KeepSnapshot { .. } => "keep_snapshot",
             Self::RestoreSnapshot { .. } => "restore_snapshot",
-            Self::SetPool(_) => "set_pool",
-            Self::RemovePool {} => "remove_pool",
+            Self::SetPool { .. } => "set_pool",
+            Self::RemovePool { .. } => "remove_pool",
         }
     }
 }
