@@ -5,6 +5,7 @@
 //! for a gate or for delayed requests, holds up nobody else.
 
 mod client;
+mod host;
 mod lines;
 mod orders;
 
@@ -18,6 +19,8 @@ use crate::lock;
 use crate::server::Door;
 use crate::socket::Socket;
 pub use client::{AskError, ControlClient};
+pub use host::Host;
+pub(crate) use host::Slot;
 use lines::{Line, Lines};
 
 /// The threads of the clients.

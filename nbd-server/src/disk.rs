@@ -64,6 +64,8 @@ struct State {
     /// With a write cache: how much was changed since the last flush.
     unflushed: Bytes,
     pool: Option<Pool>,
+    /// Requests that have needed more space than the pool had.
+    without_space: u64,
     snapshots: BTreeMap<String, Images>,
     log: Option<Log>,
 }
@@ -177,6 +179,7 @@ impl Disk {
             delayed: BTreeMap::new(),
             unflushed: Bytes::ZERO,
             pool: None,
+            without_space: 0,
             snapshots: BTreeMap::new(),
             log: None,
         };

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::thread::{self, JoinHandle};
 
 use crate::connection::Connection;
-use crate::control::Clients;
+use crate::control::{self, Clients, Host};
 use crate::disk::Disk;
 use crate::export::{Export, ExportError, ExportList, ExportOptions};
 use crate::listener::{Acceptor, ListenError, Listener, Serve};
@@ -25,6 +25,7 @@ pub struct Server {
     tls: Option<Tls>,
     connections: Arc<Connections>,
     control: Arc<Clients>,
+    host: control::Slot,
     acceptors: Mutex<Vec<Weak<Acceptor>>>,
 }
 
@@ -43,6 +44,7 @@ impl Server {
             exports: ExportList::default(),
             connections: Arc::default(),
             control: Arc::default(),
+            host: control::Slot::default(),
             acceptors: Mutex::default(),
         }
     }
@@ -115,6 +117,11 @@ impl Server {
         Acceptor::private(path.as_ref(), serve).map(|acceptor| self.adopt(acceptor))
     }
 
+    /// Who has put the disks of this server under a kernel: orders ask them for what the kernel has to do with it.
+    pub fn set_host(&self, host: Arc<dyn Host>) {
+        self.host.set(host);
+    }
+
     /// Serves one client on a connected stream.
     ///
     /// # Errors
@@ -156,6 +163,7 @@ impl Server {
             exports: self.exports.clone(),
             tls: self.tls.clone(),
             connections: Arc::clone(&self.connections),
+            host: self.host.clone(),
         }
     }
 
@@ -179,6 +187,7 @@ pub(crate) struct Door {
     exports: ExportList,
     tls: Option<Tls>,
     connections: Arc<Connections>,
+    host: control::Slot,
 }
 
 impl Door {
@@ -188,6 +197,10 @@ impl Door {
 
     pub(crate) const fn exports(&self) -> &ExportList {
         &self.exports
+    }
+
+    pub(crate) const fn host(&self) -> &control::Slot {
+        &self.host
     }
 
     pub(crate) fn connection_count(&self) -> usize {

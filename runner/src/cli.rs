@@ -134,6 +134,10 @@ pub(crate) struct Run {
     /// Write the verdicts to this file too, in the XML of `JUnit`
     #[arg(long, value_name = "FILE")]
     pub(crate) junit: Option<PathBuf>,
+    /// Write what changes the disk, from the prepared state on, to a new file in the format of dm-log-writes, of all trials one
+    /// after the other: see brim log. On rigs whose disk is on this side of the kernel
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log: Option<PathBuf>,
     /// Exit as `git bisect run` wants it: 1 where it is reproduced, 0 where it is not, 125 where nothing can be said, 128 to
     /// stop it where the scenario or the kernel is none
     #[arg(long)]

@@ -184,8 +184,10 @@ impl From<RigError> for Error {
 
 impl From<Unfit> for Error {
     fn from(unfit: Unfit) -> Self {
-        let help =
-            "name a kernel of `brim kernel list`, and leave --rig out: brim takes the one that suits it";
+        let help = match unfit {
+            Unfit::Program { .. } => "the rigs host/fuse and host/nbd run programs, on the running kernel",
+            _ => "name a kernel of `brim kernel list`, and leave --rig out: brim takes the one that suits it",
+        };
         Self::Usage { what: unfit.to_string(), help: help.to_owned() }
     }
 }

@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::kernel::Kernel;
 use crate::rig::workbench::{Preparation, State, Trial};
 use crate::rig::{Rig, RigError};
+use crate::write_log::RunLog;
 
 /// What lies between the seeds of two trials: odd and far from round, so that neighbours of both have nothing in common.
 const TRIAL_STRIDE: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -23,6 +24,8 @@ pub(crate) struct Settings {
     pub(crate) trials: u32,
     /// The seed of everything drawn.
     pub(crate) seed: u64,
+    /// How many plans other executors have run before.
+    pub(crate) runs_before: u32,
 }
 
 /// Refuses a plan on a kernel that is not for it, before anything runs; `None` is the running one.
@@ -40,13 +43,30 @@ pub(crate) struct Executor<'a> {
     settings: Settings,
     rig: Box<dyn Rig>,
     journal: Vec<Event>,
+    /// Which run this is of all, from 1.
+    run: u32,
     sink: &'a mut dyn FnMut(&Event),
 }
 
 impl<'a> Executor<'a> {
     /// An executor that tells every event to `sink` as it happens.
     pub(crate) fn new(settings: Settings, rig: Box<dyn Rig>, sink: &'a mut dyn FnMut(&Event)) -> Self {
-        Self { settings, rig, journal: Vec::new(), sink }
+        Self { settings, rig, journal: Vec::new(), run: settings.runs_before, sink }
+    }
+
+    /// Has a write log kept of what follows, where the rig can.
+    pub(crate) fn keep_log(&mut self, log: RunLog) {
+        self.rig.keep_log(log);
+    }
+
+    /// Takes the write log, as far as it is by now.
+    pub(crate) fn take_log(&mut self) -> Option<RunLog> {
+        self.rig.take_log()
+    }
+
+    /// How many plans have been run, with those before.
+    pub(crate) fn runs(&self) -> u32 {
+        self.run
     }
 
     /// Runs one plan to its verdict. `command` is the one line that runs it again.
@@ -56,6 +76,7 @@ impl<'a> Executor<'a> {
         command: String,
     ) -> Result<(VerdictEvent, Vec<Event>), RigError> {
         let started = Instant::now();
+        self.run += 1;
         self.journal.clear();
         self.emit(Event::Run(Run {
             scenario: plan.scenario.clone(),
@@ -165,7 +186,12 @@ impl<'a> Executor<'a> {
             written: brim_agent::Written::default(),
         };
         let dice = self.settings.seed.wrapping_add(u64::from(number).wrapping_mul(TRIAL_STRIDE));
-        Trial { order, faults: plan.faults.clone(), dice }
+        // A log of several runs has several trials of each number.
+        let name = match self.run {
+            0 | 1 => format!("trial {number}"),
+            run => format!("run {run} trial {number}"),
+        };
+        Trial { order, faults: plan.faults.clone(), pools: plan.pools.clone(), dice, name }
     }
 
     fn verdict(&self, plan: &Plan, trials: &[TrialVerdict], seconds: f64, command: String) -> VerdictEvent {

@@ -1,5 +1,6 @@
 //! Rigs: what sets up a disk, a kernel and a mount, and always takes them down.
 
+pub(crate) mod fit;
 pub(crate) mod guest;
 pub(crate) mod local;
 pub(crate) mod qemu;
@@ -20,6 +21,7 @@ use crate::rig::guest::{Guest, InitramfsError};
 use crate::rig::local::Link;
 use crate::rig::qemu::MachineError;
 use crate::rig::workbench::{Preparation, State, Trial, Workbench};
+use crate::write_log::RunLog;
 
 /// What plans run on.
 pub(crate) trait Rig {
@@ -34,6 +36,19 @@ pub(crate) trait Rig {
 
     /// Runs one trial on a fork of the disk prepared last, and tells what was seen.
     fn trial(&mut self, trial: &Trial, emit: &mut dyn FnMut(Event)) -> Result<(), RigError>;
+
+    /// Whether its disk is on this side of the kernel, so that [`Rig::keep_log`] does something.
+    fn can_keep_log(&self) -> bool {
+        false
+    }
+
+    /// Has the disk of each trial logged from here on.
+    fn keep_log(&mut self, _log: RunLog) {}
+
+    /// Takes the log, as far as it is by now.
+    fn take_log(&mut self) -> Option<RunLog> {
+        None
+    }
 
     /// How many trials it can run at once.
     fn at_once(&self) -> usize {
@@ -115,13 +130,16 @@ pub(crate) enum RigError {
     /// A trial was asked for before its disk was prepared.
     #[error("no disk is prepared")]
     Unprepared,
+    /// The write log of the run could not be written.
+    #[error("the write log could not be written")]
+    WriteLog { source: io::Error },
     /// SIGINT or SIGTERM came.
     #[error("interrupted")]
     Interrupted,
 }
 
 impl RigError {
-    fn server(error: &dyn std::fmt::Display) -> Self {
+    pub(crate) fn server(error: &dyn std::fmt::Display) -> Self {
         Self::Server(error.to_string())
     }
 }
@@ -184,12 +202,29 @@ impl RigName {
     }
 }
 
+impl RigName {
+    /// How the disk reaches the running kernel, for a program that runs on it.
+    pub(crate) fn link(self) -> Result<Link, Unfit> {
+        match self {
+            Self::Auto | Self::HostFuse => Ok(Link::Fuse),
+            Self::HostNbd => Ok(Link::Nbd),
+            Self::Uml | Self::QemuNbd => Err(Unfit::Program { rig: self.name() }),
+        }
+    }
+}
+
 /// Why a rig is not for a kernel.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unfit {
     /// It needs one.
     #[error("the rig {rig} boots a kernel, and none is named")]
     NoKernel {
+        /// The rig.
+        rig: &'static str,
+    },
+    /// It has no place for a program of this machine.
+    #[error("the rig {rig} runs scenarios, and no program")]
+    Program {
         /// The rig.
         rig: &'static str,
     },

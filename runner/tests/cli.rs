@@ -109,6 +109,25 @@ fn a_bad_scenario_among_good_ones_runs_nothing() {
     assert!(text(&output.stderr).contains("clame"));
 }
 
+/// What a rig does not deliver is said without running anything.
+#[test]
+fn check_says_which_rigs_turn_an_error_into_another() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pool.toml");
+    std::fs::write(
+        &path,
+        "schema = 1\nname = \"a\"\nclaim = \"b\"\nsource = \"c\"\n[device]\nsize = \"128 MiB\"\n\
+         pool = { free = \"1 MiB\" }\n[filesystem]\nkind = \"btrfs\"\n[[phase]]\nname = \"d\"\n\
+         step = [ { do.syncfs = {} } ]\n[[reproduced]]\nstep = \"syncfs\"\nerrno = \"ENOSPC\"\n",
+    )
+    .unwrap();
+    let output = brim(&["check", path.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0));
+    let said = String::from_utf8(output.stdout).unwrap();
+    let note = "  on host/nbd, uml, qemu/nbd: the ENOSPC of the pool arrives as EIO: nbd.ko has no other\n";
+    assert!(said.ends_with(note), "{said}");
+}
+
 #[test]
 fn the_catalogue_is_listed_checked_and_explained() {
     let listed = text(&brim(&["list"]).stdout);

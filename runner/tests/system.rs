@@ -15,6 +15,8 @@ mod bench;
 mod beside;
 #[path = "system/conditions.rs"]
 mod conditions;
+#[path = "system/contents.rs"]
+mod contents;
 #[path = "system/controls.rs"]
 mod controls;
 #[path = "system/ctl.rs"]
@@ -35,6 +37,8 @@ mod guest_end;
 mod guests;
 #[path = "system/kernel.rs"]
 mod kernel;
+#[path = "system/log.rs"]
+mod log;
 #[path = "system/machines.rs"]
 mod machines;
 #[path = "system/needs.rs"]
@@ -75,6 +79,8 @@ fn main() {
         files::tests(),
         beside::tests(),
         gates::tests(),
+        contents::tests(),
+        log::tests(),
         operations::tests(),
         conditions::tests(),
         controls::tests(),

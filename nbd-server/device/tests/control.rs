@@ -293,6 +293,7 @@ fn status(export: &str, faults: Vec<Fault>) -> Status {
         dirty: Bytes(4096),
         write_cache: true,
         pool: None,
+        without_space: 5,
         seed: 0,
         connections: 1,
         held: 2,
@@ -333,6 +334,7 @@ fn statistics_are_what_prometheus_reads() {
         is("brim_dirty_bytes", &[("export", export)], 4096.0);
         is("brim_allocated_bytes", &[("export", export)], 12288.0);
         is("brim_size_bytes", &[("export", export)], 1_048_576.0);
+        is("brim_without_space_total", &[("export", export)], 5.0);
     }
     is("brim_fault_matches_total", &[("export", ""), ("fault", awkward)], 5.0);
     is("brim_fault_firings_total", &[("export", ""), ("fault", "slow")], 2.0);

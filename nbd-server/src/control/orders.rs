@@ -38,16 +38,16 @@ pub(super) fn carry_out(order: Order, door: &Door, socket: &Socket) -> Outcome {
 }
 
 /// Where an order is carried out, and for whom.
-struct Place<'a> {
+pub(super) struct Place<'a> {
     name: String,
     export: Export,
-    door: &'a Door,
+    pub(super) door: &'a Door,
     socket: &'a Socket,
     limit: Nanos,
 }
 
 impl Place<'_> {
-    fn disk(&self) -> &Disk {
+    pub(super) fn disk(&self) -> &Disk {
         &self.export.disk
     }
 
@@ -133,6 +133,7 @@ impl Place<'_> {
         let disk = self.disk();
         Ok(match command {
             Command::AddFault(row) => {
+                self.define_region_of(&row)?;
                 disk.add_fault(*row).map(|()| Answer::Done).map_err(|why| self.bad_row(&why))?
             }
             Command::RemoveFault { name } => {
@@ -144,6 +145,7 @@ impl Place<'_> {
                 disk.set_region(&name, ranges);
                 Answer::Done
             }
+            Command::FindRegion { name } => self.find_region(name)?,
             Command::Regions => Answer::Regions(
                 disk.regions().into_iter().map(|(name, ranges)| Region { name, ranges }).collect(),
             ),
@@ -203,7 +205,11 @@ impl Place<'_> {
                 disk.keep_snapshot(&name);
                 Answer::Done
             }
-            Command::RestoreSnapshot { name } => self.snapshot(&name, disk.restore_snapshot(&name))?,
+            Command::RestoreSnapshot { name } => {
+                let before = disk.size();
+                self.snapshot(&name, disk.restore_snapshot(&name))?;
+                self.tell_size(before)?
+            }
             Command::ForgetSnapshot { name } => self.snapshot(&name, disk.forget_snapshot(&name))?,
             Command::Snapshots => Answer::Snapshots(disk.snapshots()),
             Command::Fork { to, of } => self.fork(&to, of.as_deref())?,
@@ -217,8 +223,9 @@ impl Place<'_> {
                 .hint("a size is a multiple of 512 bytes, and of the minimum block size of the export")
         };
         self.export.options.check(size).map_err(|why| refused(&why))?;
+        let before = self.disk().size();
         self.disk().resize(size).map_err(|why| refused(&why))?;
-        Ok(Answer::Done)
+        self.tell_size(before)
     }
 
     fn snapshot(&self, name: &str, there: bool) -> Result<Answer, Refusal> {

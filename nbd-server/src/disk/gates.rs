@@ -173,7 +173,7 @@ impl State {
     }
 
     pub(super) fn let_go(&mut self, clock: Clock, held: HeldRequest, error: Option<ErrorName>) -> Released {
-        let HeldRequest { owner, mut parked, since, .. } = held;
+        let HeldRequest { gate, owner, mut parked, since } = held;
         if let Some(error) = error {
             parked.outcome = Some(Outcome::Error(error));
         }
@@ -183,7 +183,13 @@ impl State {
         }
         let mut output = Output::default();
         let was = Some((parked.arrival, since));
-        let what = match self.perform(clock, &parked.incoming(), was, parked.outcome, &owner, &mut output) {
+        let without_space = self.without_space;
+        let performed = self.perform(clock, &parked.incoming(), was, parked.outcome, &owner, &mut output);
+        if gate == Gate::Pool {
+            // It was counted when it came to wait there.
+            self.without_space = without_space;
+        }
+        let what = match performed {
             Performed::Held => What::HeldAgain,
             Performed::Done { freed, end } => What::Done { output, freed, end },
         };

@@ -54,6 +54,27 @@ impl Disk {
         lock(&self.shared.state).log = Some(Log::File(file));
     }
 
+    /// As [`Disk::start_log_to`], with a file whose log makes a disk with the content of `before`: how this disk differs from that is
+    /// logged first.
+    pub fn continue_log(&self, file: LogFile, before: &Store) {
+        let mut state = lock(&self.shared.state);
+        state.log = Some(Log::File(file));
+        state.log_difference(before);
+    }
+
+    /// Takes the log's file away, for another disk to continue; `None` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// When the file could not be written. What is in it can be read up to some entry.
+    pub fn hand_log_on(&self) -> io::Result<Option<LogFile>> {
+        match lock(&self.shared.state).log.take() {
+            Some(Log::File(file)) => Ok(Some(file)),
+            Some(Log::Failed(error)) => Err(error),
+            _ => Ok(None),
+        }
+    }
+
     /// Ends the log, and waits until its file is written where it has one. The log, where it was in memory.
     ///
     /// # Errors

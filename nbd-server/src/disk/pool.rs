@@ -31,6 +31,13 @@ impl Disk {
     pub fn pool(&self) -> Option<Pool> {
         lock(&self.shared.state).pool
     }
+
+    /// How many requests have needed more space than a pool had, those that waited for it included. Zero at the end of a run means
+    /// that no pool has run dry.
+    #[must_use]
+    pub fn without_space(&self) -> u64 {
+        lock(&self.shared.state).without_space
+    }
 }
 
 impl State {

@@ -23,6 +23,7 @@ impl Disk {
             dirty: state.images.dirty(),
             write_cache: state.images.has_cache(),
             pool: state.pool,
+            without_space: state.without_space,
             seed: state.faults.seed(),
             connections,
             held: count(state.held.len()),

@@ -214,11 +214,13 @@ impl State {
         match done.as_ref().and_then(|done| self.lacks_space(done)) {
             None => {}
             Some(WhenFull::Error) => {
+                self.without_space += 1;
                 let why = "the pool behind the disk has no space left";
                 execute::fault_error(incoming, ErrorName::Enospc, why, output);
                 return Performed::Done { freed: None, end };
             }
             Some(WhenFull::Hold) => {
+                self.without_space += 1;
                 let (arrival, since) = was.unwrap_or_else(|| {
                     self.arrivals += 1;
                     (self.arrivals - 1, clock.now())

@@ -5,6 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use brim_trial::ByteRange;
+
 use crate::Failure;
 use crate::failure::Trying;
 use crate::protocol::{self, Answer, Ask, Message};
@@ -42,6 +44,16 @@ impl Asks {
         protocol::send(&channel, &Message::Ask { id, ask }).trying(|| "ask the executor".to_owned())?;
         drop(channel);
         answered.recv().map_err(|_| Failure::new("ask the executor", "it is gone"))
+    }
+
+    /// The bytes of a range as a disk has them, which is no request to it.
+    pub(crate) fn peek(&self, disk: &str, range: ByteRange) -> Result<Vec<u8>, Failure> {
+        let failed = |why: String| Failure::new(format!("read the disk `{disk}`"), why);
+        match self.ask(Ask::Peek { device: disk.to_owned(), range })?.map_err(failed)? {
+            Answer::Bytes(bytes) => protocol::from_hex(&bytes),
+            _ => None,
+        }
+        .ok_or_else(|| failed("the executor has answered something else".to_owned()))
     }
 
     /// Hands an answer to the one who waits for it.

@@ -79,6 +79,15 @@ impl Devices {
         self.read().iter().filter_map(here).collect()
     }
 
+    /// The same with their names.
+    pub(crate) fn named(&self) -> Vec<(String, Arc<Device>)> {
+        let here = |slot: &Slot| match &slot.device {
+            Presence::Here(device) => Some((slot.name.clone(), Arc::clone(device))),
+            Presence::Coming | Presence::Lost(_) => None,
+        };
+        self.read().iter().filter_map(here).collect()
+    }
+
     /// What the kernel calls or called each of them: `loop0`.
     pub(crate) fn kernel_names(&self) -> Vec<String> {
         let named = |slot: &Slot| match &slot.device {

@@ -7,6 +7,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "steps and limits are measured on the real clock")]
 
+mod aside;
 mod asks;
 mod device;
 mod devices;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use brim_trial::condition::Wanted;
 use brim_trial::event::{HeldRequest, RequestCount};
-use brim_trial::operation::Release;
+use brim_trial::operation::{DiskWord, Release};
 use brim_trial::plan::{Filesystem, Fill};
 use brim_trial::{ByteRange, Bytes, Counters, Event, Nanos, Phase, Survival};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -66,6 +66,18 @@ pub enum Command {
         /// Its words.
         command: Vec<String>,
     },
+    /// Find a region; the reply is [`Reply::Region`].
+    Region {
+        /// Its name.
+        name: String,
+    },
+    /// Something beside the command that is under way, which is a program. Told by [`Message::Aside`].
+    Aside {
+        /// Told in the answer.
+        id: u64,
+        /// What.
+        aside: Aside,
+    },
     /// Unmount the filesystem.
     Unmount,
     /// Unmount the filesystem, and take all block devices and FUSE mounts away.
@@ -76,6 +88,22 @@ pub enum Command {
         id: u64,
         /// The answer.
         answer: Result<Answer, String>,
+    },
+}
+
+/// What is to be done while a program runs at the mount.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Aside {
+    /// Have the kernel see that the disk has this size.
+    Size {
+        /// The size.
+        size: Bytes,
+    },
+    /// Find a region.
+    Region {
+        /// Its name.
+        name: String,
     },
 }
 
@@ -125,6 +153,13 @@ pub enum Message {
         id: u64,
         /// What.
         ask: Ask,
+    },
+    /// A [`Command::Aside`] is done: the bytes of a region, or nothing. Or why not.
+    Aside {
+        /// Which.
+        id: u64,
+        /// What came of it.
+        told: Result<Vec<ByteRange>, String>,
     },
     /// The command ended.
     Reply(Result<Reply, Failure>),
@@ -180,6 +215,15 @@ pub enum Ask {
     },
     /// To be told what was asked of it since it is there.
     CountRequests,
+    /// The bytes of a range as a disk has them at this moment: no request, which no fault sees.
+    Peek {
+        /// The disk.
+        device: String,
+        /// The range.
+        range: ByteRange,
+    },
+    /// A word that they are told as it is. For a snapshot to be restored nothing may be mounted.
+    Disk(DiskWord),
     /// All gates opened for good, and every [`Ask::Await`] answered: what they wait for will not come.
     GiveUp,
 }
@@ -190,18 +234,38 @@ pub enum Ask {
 pub enum Answer {
     /// What it was asked.
     Done,
+    /// A mark is in the log.
+    Marked,
     /// What the gate holds.
     Held(Vec<HeldRequest>),
     /// What was let go; all of it is done.
     Released(Vec<HeldRequest>),
     /// The gate holds so many requests alone, and none was let go.
     TooFew(u64),
+    /// Two hexadecimal digits for each byte.
+    Bytes(String),
+    /// The disks have these sizes now, by their names.
+    Sizes(BTreeMap<String, Bytes>),
     /// How much was lost with the power.
     Lost(Bytes),
     /// What was asked of the disk, by operation.
     Requests(BTreeMap<String, RequestCount>),
     /// The gates are open, so that what was to be waited for will not come.
     GivenUp,
+}
+
+/// Bytes as [`Answer::Bytes`] has them.
+#[must_use]
+pub fn to_hex(bytes: &[u8]) -> String {
+    let digits = |byte: &u8| [byte >> 4, byte & 0xf].map(|digit| char::from_digit(u32::from(digit), 16));
+    bytes.iter().flat_map(digits).flatten().collect()
+}
+
+/// What [`to_hex`] was given; `None` where the text is none of its own.
+#[must_use]
+pub fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digit = |digit: &u8| char::from(*digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    text.as_bytes().chunks(2).map(|pair| Some(digit(pair.first()?)? << 4 | digit(pair.get(1)?)?)).collect()
 }
 
 /// How a command ended.
@@ -221,6 +285,8 @@ pub enum Reply {
     Counters(Counters),
     /// What the steps have written.
     Written(Written),
+    /// The bytes of a region.
+    Region(Vec<ByteRange>),
 }
 
 /// One end of the line channel.

@@ -1,60 +1,126 @@
 //! Regions by name: which bytes of the disk they are, on the filesystem that is mounted, at this moment.
 
 mod chunk;
+mod log_tree;
 
 use std::fs::File;
+use std::sync::Arc;
 
 use brim_trial::{ByteRange, Bytes, FilesystemKind};
+use rustix::fs::{Mode, OFlags};
 
 use crate::Failure;
+use crate::asks::Asks;
 use crate::device::Device;
+use crate::devices::Devices;
 use crate::failure::Trying;
 use crate::site::Site;
 use crate::sys;
 use chunk::{ChunkMap, Kind, Place};
 
 /// What a name may be, for messages.
-const NAMES: &str =
-    "`superblock`, `file:PATH`, and on btrfs `data`, `metadata`, `system` and `block-group-of:PATH`";
+const NAMES: &str = "`superblock`, `file:PATH`, and on btrfs `data`, `metadata`, `system`, `log-tree` and `block-group-of:PATH`";
+
+/// Where regions are looked for: a mounted filesystem, and one of its disks.
+#[derive(Debug)]
+pub(crate) struct Ground<'a> {
+    kind: FilesystemKind,
+    root: File,
+    devices: &'a Devices,
+    device: Arc<Device>,
+}
+
+impl<'a> Ground<'a> {
+    /// The filesystem with this root, and the disk of this name, or the first.
+    pub(crate) fn at(
+        kind: FilesystemKind,
+        root: File,
+        devices: &'a Devices,
+        disk: Option<&str>,
+    ) -> Result<Self, Failure> {
+        Ok(Self { kind, root, devices, device: devices.get(disk)? })
+    }
+
+    /// Where a trial works.
+    pub(crate) fn of(trial: &Site, devices: &'a Devices, disk: Option<&str>) -> Result<Self, Failure> {
+        let (kind, root) = trial.with(|mounted| {
+            let root = mounted.root().try_clone().trying(|| "look at the mount".to_owned())?;
+            Ok((mounted.kind(), root))
+        })?;
+        Self::at(kind, root, devices, disk)
+    }
+
+    /// The number that btrfs has given the disk.
+    fn number(&self, region: &str) -> Result<u64, Failure> {
+        let members = self.members()?;
+        let number = members.iter().find(|(_, path)| path == self.device.path()).map(|(number, _)| *number);
+        number.ok_or_else(|| refused(region, "the disk is not in the filesystem"))
+    }
+
+    /// The devices of the filesystem: the number of each, and its path.
+    fn members(&self) -> Result<Vec<(u64, String)>, Failure> {
+        sys::btrfs::devices(&self.root).trying(|| "ask btrfs for its devices".to_owned())
+    }
+}
 
 /// The bytes of the region `name`, in order; those that lie together are one range.
 ///
 /// On btrfs of several disks these are the bytes on this one.
-pub(crate) fn resolve(name: &str, site: &Site, device: &Device) -> Result<Vec<ByteRange>, Failure> {
-    let kind = site.with(|mounted| Ok(mounted.kind()))?;
+pub(crate) fn resolve(name: &str, ground: &Ground<'_>, asks: &Asks) -> Result<Vec<ByteRange>, Failure> {
+    let kind = ground.kind;
     let (word, path) = match name.split_once(':') {
         Some((word, path)) => (word, Some(path)),
         None => (name, None),
     };
     let found = match (word, path, kind) {
-        ("superblock", None, _) => superblocks(kind, device.size()?),
+        ("superblock", None, _) => superblocks(kind, ground.device.size()?),
         ("file", Some(path), FilesystemKind::Btrfs) => {
-            places(path, site)?.physical(&extents(path, site)?, Place::Range, number(name, site, device)?)?
+            places(path, ground)?.physical(&extents(path, ground)?, Place::Range, ground.number(name)?)?
         }
         ("file", Some(path), _) => {
-            sys::fiemap(&open(path, site)?).map_err(|why| of_file(path, &why.to_string()))?
+            sys::fiemap(&open(path, ground)?).map_err(|why| of_file(path, &why.to_string()))?
         }
         ("block-group-of", Some(path), FilesystemKind::Btrfs) => {
-            places(path, site)?.physical(&extents(path, site)?, Place::Chunk, number(name, site, device)?)?
+            places(path, ground)?.physical(&extents(path, ground)?, Place::Chunk, ground.number(name)?)?
         }
-        ("data", None, FilesystemKind::Btrfs) => chunks(site)?.of(Kind::Data, number(name, site, device)?),
-        ("metadata", None, FilesystemKind::Btrfs) => {
-            chunks(site)?.of(Kind::Metadata, number(name, site, device)?)
-        }
-        ("system", None, FilesystemKind::Btrfs) => {
-            chunks(site)?.of(Kind::System, number(name, site, device)?)
-        }
-        ("log-tree", None, _) => {
-            let why =
-                "each fsync makes the log tree anew, in blocks that nobody knows before they are written";
-            return Err(refused(name, why).with_help("name `metadata`: the log tree is in it"));
-        }
+        ("data", None, FilesystemKind::Btrfs) => chunks(ground)?.of(Kind::Data, ground.number(name)?),
+        ("metadata", None, FilesystemKind::Btrfs) => chunks(ground)?.of(Kind::Metadata, ground.number(name)?),
+        ("system", None, FilesystemKind::Btrfs) => chunks(ground)?.of(Kind::System, ground.number(name)?),
+        ("log-tree", None, FilesystemKind::Btrfs) => log_trees(name, ground, asks)?,
         _ => return Err(refused(name, &format!("{kind} has no such region")).with_help(NAMES)),
     };
     if found.is_empty() {
         return Err(refused(name, "it has no byte on this disk yet"));
     }
     Ok(joined(found))
+}
+
+/// The log trees that are on the disk, all copies. The kernel tells nobody where they are, so they are read from the disks, of which
+/// no fault sees anything.
+fn log_trees(name: &str, ground: &Ground<'_>, asks: &Asks) -> Result<Vec<ByteRange>, Failure> {
+    let (chunks, here, members) = (chunks(ground)?, ground.number(name)?, ground.members()?);
+    let disks = ground.devices.named();
+    let disk_at = |path: &str| disks.iter().find(|(_, device)| device.path() == path).map(|(disk, _)| disk);
+    let mut read = |logical: ByteRange| {
+        // One copy is as good as the other, and a block lies within one chunk, and within one turn of a striped one.
+        for (number, path) in &members {
+            let copies = chunks.physical(&[logical], Place::Range, *number)?;
+            let whole = copies.first().filter(|copy| copy.length == logical.length);
+            if let (Some(copy), Some(disk)) = (whole, disk_at(path)) {
+                return asks.peek(disk, *copy);
+            }
+        }
+        Err(Failure::new("read the log tree", "no disk that is here has a whole copy of it"))
+    };
+    let disk = disk_at(ground.device.path());
+    let disk = disk.ok_or_else(|| refused(name, "the disk is not here"))?;
+    let blocks = log_tree::blocks(&asks.peek(disk, log_tree::SUPERBLOCK)?, &mut read)?;
+    if blocks.is_empty() {
+        return Err(refused(name, "the superblock names no log tree").with_help(
+            "there is one from an fsync on until the next commit; an fsync that has to commit leaves none",
+        ));
+    }
+    chunks.physical(&blocks, Place::Range, here)
 }
 
 /// What the user asked for that cannot be.
@@ -82,32 +148,26 @@ fn superblocks(kind: FilesystemKind, size: Bytes) -> Vec<ByteRange> {
     ranges.filter(|range| range.end() <= size).collect()
 }
 
-fn open(path: &str, site: &Site) -> Result<File, Failure> {
-    site.look(path).trying(|| format!("open {path} to find where it lies")).map_err(Failure::refused)
+fn open(path: &str, ground: &Ground<'_>) -> Result<File, Failure> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat(&ground.root, path, flags, Mode::empty()).map(File::from);
+    opened.trying(|| format!("open {path} to find where it lies")).map_err(Failure::refused)
 }
 
-fn chunks(site: &Site) -> Result<ChunkMap, Failure> {
+fn chunks(ground: &Ground<'_>) -> Result<ChunkMap, Failure> {
     let what = || "read the chunk tree".to_owned();
-    let items = site.at(|root| sys::btrfs::chunk_items(root)).trying(what)?;
+    let items = sys::btrfs::chunk_items(&ground.root).trying(what)?;
     ChunkMap::read(&items).ok_or_else(|| Failure::new(what(), "a chunk is not as btrfs writes it"))
 }
 
-/// The number that btrfs has given the disk.
-fn number(region: &str, site: &Site, device: &Device) -> Result<u64, Failure> {
-    let devices =
-        site.at(|root| sys::btrfs::devices(root)).trying(|| "ask btrfs for its devices".to_owned())?;
-    let number = devices.iter().find(|(_, path)| path == device.path()).map(|(number, _)| *number);
-    number.ok_or_else(|| refused(region, "the disk is not in the filesystem"))
-}
-
 /// The chunks, for somebody who asks about `path`.
-fn places(path: &str, site: &Site) -> Result<ChunkMap, Failure> {
-    chunks(site).map_err(|failure| Failure { what: format!("{} for {path}", failure.what), ..failure })
+fn places(path: &str, ground: &Ground<'_>) -> Result<ChunkMap, Failure> {
+    chunks(ground).map_err(|failure| Failure { what: format!("{} for {path}", failure.what), ..failure })
 }
 
 /// The logical addresses of a file on btrfs, also of what is allocated and not written.
-fn extents(path: &str, site: &Site) -> Result<Vec<ByteRange>, Failure> {
-    let file = open(path, site)?;
+fn extents(path: &str, ground: &Ground<'_>) -> Result<Vec<ByteRange>, Failure> {
+    let file = open(path, ground)?;
     // FIEMAP leaves out where a preallocated extent lies while something dirty is in it; the tree has it always.
     let items = sys::btrfs::extent_items(&file).trying(|| format!("read the extents of {path}"))?;
     let extents = items.iter().map(|item| chunk::extent(&item.data));

@@ -8,6 +8,7 @@ use std::time::Duration;
 use brim_trial::Event;
 
 use crate::Failure;
+use crate::aside::Asides;
 use crate::asks::Asks;
 use crate::failure::Trying;
 use crate::namespace::RunDirectory;
@@ -40,10 +41,12 @@ pub fn serve(channel: UnixStream, fds: UnixStream) -> Result<(), Failure> {
     let (jobs, todo) = mpsc::channel::<Command>();
     let asks = Arc::new(Asks::over(Arc::clone(&writer)));
     let rescue = Arc::new(Rescue::default());
+    let asides = Asides::over(Arc::clone(&writer), Arc::clone(&asks));
     let (working, for_worker, asking) = (Arc::clone(&watch), Arc::clone(&writer), Arc::clone(&asks));
     let rescued = Arc::clone(&rescue);
+    let beside = asides.clone();
     let worker = std::thread::spawn(move || {
-        let mut worker = Worker::new(run, for_worker, fds, asking, (working, rescued));
+        let mut worker = Worker::new(run, for_worker, fds, (asking, beside), (working, rescued));
         while let Ok(command) = todo.recv() {
             if worker.obey(command).is_err() {
                 break;
@@ -56,6 +59,7 @@ pub fn serve(channel: UnixStream, fds: UnixStream) -> Result<(), Failure> {
             match lines.receive().trying(what)? {
                 None => return Ok(()),
                 Some(Command::Answer { id, answer }) => asks.answer(id, answer),
+                Some(Command::Aside { id, aside }) => asides.start(id, aside),
                 // The receiver lives as long as the worker, which ends only with this process.
                 Some(command) => drop(jobs.send(command)),
             }

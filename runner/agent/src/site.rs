@@ -27,6 +27,8 @@ pub(crate) struct Site {
     /// What each thread has mapped of each file: a page that one could not have is no longer that of the file, in its mapping alone.
     mappings: Mutex<BTreeMap<(String, u32), Arc<Mapping>>>,
     written: Mutex<Written>,
+    /// What had been written when a snapshot of the disk was kept, by its name.
+    written_before: Mutex<BTreeMap<String, Written>>,
     /// The fsids in btrfs' tracepoints: a fork has another one each time that it is mounted.
     fsids: Mutex<Vec<[u8; 16]>>,
     rescue: Arc<Rescue>,
@@ -37,11 +39,13 @@ impl Site {
     pub(crate) fn of(mounted: Mounted, written: Written, rescue: &Arc<Rescue>) -> Self {
         let fsids = Mutex::new(mounted.fsid().into_iter().collect());
         let mounted = RwLock::new(Some(mounted));
+        let (open, written_before) = Default::default();
         Self {
             mounted,
-            open: Mutex::default(),
+            open,
             mappings: Mutex::default(),
             written: Mutex::new(written),
+            written_before,
             fsids,
             rescue: Arc::clone(rescue),
         }
@@ -265,6 +269,18 @@ impl Site {
     /// What the trial has written.
     pub(crate) fn written(&self) -> MutexGuard<'_, Written> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The disk's content is kept as `name`.
+    pub(crate) fn keep_written(&self, name: &str) {
+        let written = self.written().clone();
+        self.written_before.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), written);
+    }
+
+    /// The disk's content is again what was kept as `name`.
+    pub(crate) fn restore_written(&self, name: &str) {
+        let before = self.written_before.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        *self.written() = before.unwrap_or_default();
     }
 
     /// Closes all files, unmounts, does `between` and mounts again. No other worker may be at work. Beside what `between`

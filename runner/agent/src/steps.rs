@@ -30,7 +30,7 @@ use crate::filesystem::Mounted;
 use crate::kernel_log::Lines;
 use crate::phase::Company;
 use crate::protocol::{Answer, Ask, FaultOrder};
-use crate::region;
+use crate::region::{self, Ground};
 use crate::rescue::Rescue;
 use crate::site::Site;
 use crate::sys;
@@ -82,6 +82,14 @@ pub(crate) struct Steps<'a> {
     pub(crate) faults: &'a [FaultOrder],
 }
 
+/// Faults of a disk that are to be put in force.
+#[derive(Debug)]
+struct Armed {
+    device: String,
+    faults: Vec<String>,
+    regions: BTreeMap<String, Vec<ByteRange>>,
+}
+
 /// One operation in one round.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Turn {
@@ -120,7 +128,8 @@ impl Steps<'_> {
             Operation::Panic { trial } => whole::panic_in(*trial, self.trial),
             Operation::Remount { options, live } => self.remount(options.as_deref(), *live),
             Operation::Check {} => self.check(),
-            Operation::PowerCut { survival } => self.power_cut(*survival, turn.seed),
+            Operation::PowerCut { survival, arm } => self.power_cut(*survival, arm, turn.seed),
+            Operation::Disk(word) => self.disk(word),
             Operation::Freeze {} => {
                 let root = self.site.at(|root| Ok(root.try_clone()));
                 let root = root.trying(|| "freeze the filesystem".to_owned())?;
@@ -169,23 +178,32 @@ impl Steps<'_> {
 
     /// Finds the regions of the faults that `which` picks, and puts these in force.
     fn arm(self, which: impl Fn(&FaultOrder) -> bool) -> Result<Outcome, Failure> {
+        let mut region = None;
+        for Armed { device, faults, regions } in self.found(which)? {
+            region = region.or_else(|| regions.values().next().cloned());
+            self.word(Ask::Arm { device, faults, regions })?;
+        }
+        Ok(Outcome { region, ..Outcome::new("arm", Ok(0)) })
+    }
+
+    /// The faults that `which` picks, by their disks, with their regions as they are at this moment.
+    fn found(self, which: impl Fn(&FaultOrder) -> bool) -> Result<Vec<Armed>, Failure> {
         // Each disk has its own table, and a region of the same name is other bytes on another disk.
         let mut disks: BTreeMap<&str, Vec<&FaultOrder>> = BTreeMap::new();
         for order in self.faults.iter().filter(|order| which(order)) {
             disks.entry(order.device.as_str()).or_default().push(order);
         }
-        let mut region = None;
+        let mut found = Vec::new();
         for (disk, orders) in disks {
             let mut regions = BTreeMap::new();
             for name in orders.iter().filter_map(|order| order.region.as_ref()) {
-                let device = self.devices.get(Some(disk))?;
-                regions.insert(name.clone(), region::resolve(name, self.site, &device)?);
+                let ground = Ground::of(self.site, self.devices, Some(disk))?;
+                regions.insert(name.clone(), region::resolve(name, &ground, self.asks)?);
             }
-            region = region.or_else(|| regions.values().next().cloned());
             let faults = orders.iter().map(|order| order.name.clone()).collect();
-            self.word(Ask::Arm { device: disk.to_owned(), faults, regions })?;
+            found.push(Armed { device: disk.to_owned(), faults, regions });
         }
-        Ok(Outcome { region, ..Outcome::new("arm", Ok(0)) })
+        Ok(found)
     }
 
     /// Asks the executor for what it can do unless something is wrong with the rig.

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use brim_trial::event::{KERNEL_LOG, MAY_USE, TICKETS};
 use brim_trial::plan::Filesystem;
-use brim_trial::{Bytes, Event, Nanos, Operation};
+use brim_trial::{ByteRange, Bytes, Event, Nanos, Operation};
 use rustix::mount::MountFlags;
 
 use crate::Failure;
+use crate::aside::Asides;
 use crate::asks::Asks;
 use crate::devices::Devices;
 use crate::failure::Trying;
@@ -23,6 +24,7 @@ use crate::nbd_device::{NbdDevice, NbdSettings};
 use crate::phase::{self, Bench};
 use crate::program;
 use crate::protocol::{self, Command, Message, Reply, TrialOrder};
+use crate::region::{self, Ground};
 use crate::rescue::Rescue;
 use crate::site::Site;
 use crate::tickets::Tickets;
@@ -40,6 +42,7 @@ pub(crate) struct Worker {
     channel: Arc<Mutex<UnixStream>>,
     fds: UnixStream,
     asks: Arc<Asks>,
+    asides: Asides,
     watch: Arc<Watch>,
     rescue: Arc<Rescue>,
     tickets: Option<Tickets>,
@@ -55,7 +58,7 @@ impl Worker {
         run: RunDirectory,
         channel: Arc<Mutex<UnixStream>>,
         fds: UnixStream,
-        asks: Arc<Asks>,
+        (asks, asides): (Arc<Asks>, Asides),
         (watch, rescue): (Arc<Watch>, Arc<Rescue>),
     ) -> Self {
         let mut missing = Vec::new();
@@ -65,7 +68,20 @@ impl Worker {
         let tickets = record_tickets(&run).map_err(|failure| or_missing(TICKETS, failure)).ok();
         let kernel_log = KernelLog::open().map_err(|failure| or_missing(KERNEL_LOG, failure)).ok();
         let (devices, mounted) = (Arc::default(), None);
-        Self { run, channel, fds, asks, watch, rescue, tickets, kernel_log, missing, devices, mounted }
+        Self {
+            run,
+            channel,
+            fds,
+            asks,
+            asides,
+            watch,
+            rescue,
+            tickets,
+            kernel_log,
+            missing,
+            devices,
+            mounted,
+        }
     }
 
     /// Carries out one command and answers it.
@@ -99,7 +115,10 @@ impl Worker {
                 None => Ok(Reply::Done),
             },
             Command::Detach => self.detach(),
-            Command::Answer { .. } => Err(Failure::new("take an answer", "nobody has asked")),
+            Command::Region { name } => self.region(&name).map(Reply::Region),
+            Command::Answer { .. } | Command::Aside { .. } => {
+                Err(Failure::new("take an answer", "nobody has asked"))
+            }
         }
     }
 
@@ -217,10 +236,20 @@ impl Worker {
             tickets: self.tickets.as_mut(),
             kernel_log: self.kernel_log.as_mut(),
         };
-        for event in program::run(command, streams, evidence)? {
+        self.asides.begin(mounted, &self.devices)?;
+        let ended = program::run(command, streams, evidence);
+        self.asides.end();
+        for event in ended? {
             self.emit(event)?;
         }
         Ok(Reply::Done)
+    }
+
+    fn region(&self, name: &str) -> Result<Vec<ByteRange>, Failure> {
+        let mounted = self.mounted()?;
+        let root = mounted.root().try_clone().trying(|| "look at the mount".to_owned())?;
+        let ground = Ground::at(mounted.kind(), root, &self.devices, None)?;
+        region::resolve(name, &ground, &self.asks)
     }
 
     fn detach(&mut self) -> Result<Reply, Failure> {
@@ -265,6 +294,7 @@ fn name(command: &Command) -> &'static str {
         Command::Program { .. } => "the program",
         Command::Unmount => "unmount",
         Command::Detach => "detaching the disk",
-        Command::Answer { .. } => "an answer",
+        Command::Region { .. } => "looking for a region",
+        Command::Answer { .. } | Command::Aside { .. } => "an answer",
     }
 }

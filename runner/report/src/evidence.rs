@@ -38,6 +38,7 @@ pub fn lines(events: &[Event], trial: u32, style: Style) -> Vec<String> {
     lines.extend(may_use(events, trial));
     lines.extend(requests(events, trial));
     lines.extend(faults(events, trial));
+    lines.extend(pools(events, trial));
     lines.extend(kernel_log(events, trial, style));
     lines.extend(mount(events, trial));
     lines.extend(missing(events));
@@ -333,8 +334,8 @@ fn faults(events: &[Event], trial: u32) -> Vec<String> {
                     if *firings == 0 { ": it never fired, so this trial says nothing of it" } else { "" };
                 let overdue =
                     if *overdue { "; its gate opened by itself when its limit was over" } else { "" };
-                let late = lateness.map(|Lateness { p50, p99, max, .. }| {
-                    let [p50, p99, max] = [p50, p99, max].map(microseconds);
+                let late = lateness.as_ref().map(|Lateness { p50, p99, max, .. }| {
+                    let [p50, p99, max] = [p50, p99, max].map(|nanos| microseconds(*nanos));
                     format!("; late by {p50} at the median, {p99} at the 99th percentile, {max} at most")
                 });
                 let late = late.unwrap_or_default();
@@ -347,6 +348,22 @@ fn faults(events: &[Event], trial: u32) -> Vec<String> {
             _ => None,
         })
         .collect()
+}
+
+fn pools(events: &[Event], trial: u32) -> Vec<String> {
+    let pool = |event: &Event| match event {
+        Event::Pool { trial: of, device, limit, allocated, without_space } if *of == trial => {
+            let limit = limit.map_or_else(|| "all of its size".to_owned(), |limit| format!("{} B", limit.0));
+            let dry = match without_space {
+                0 => "no request needed more: it never ran dry, so this trial says nothing of it".to_owned(),
+                count => format!("{count} requests needed more"),
+            };
+            let disk = device.as_ref().map(|device| format!(" of `{device}`")).unwrap_or_default();
+            Some(label("pool", format!("{} B of {limit} taken{disk}; {dry}", allocated.0)))
+        }
+        _ => None,
+    };
+    events.iter().filter_map(pool).collect()
 }
 
 /// `13 µs`.

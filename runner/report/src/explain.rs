@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use brim_trial::judge::blocks;
 use brim_trial::kernel::Requirement;
-use brim_trial::operation::{Release, Which};
+use brim_trial::operation::{DiskWord, Pool, Release, Space, WhenFull, Which};
 use brim_trial::plan::{Allow, Fault, Fill, Loop};
 use brim_trial::{Bytes, Control, FilesystemKind, Operation, Phase, Plan, Step, Survival, Template};
 
@@ -47,6 +47,11 @@ fn write_plan(text: &mut String, plan: &Plan) -> std::fmt::Result {
             [_] => writeln!(text, "The disk has a volatile write cache.\n")?,
             _ => writeln!(text, "The disk `{}` has a volatile write cache.\n", device.name)?,
         }
+    }
+    for (device, given) in &plan.pools {
+        let disk =
+            if plan.devices.len() > 1 { format!("the disk `{device}`") } else { "the disk".to_owned() };
+        writeln!(text, "While the steps run, there is a pool behind {disk}: {}.\n", pool(given))?;
     }
     write_faults(text, plan)?;
     for phase in plan.phases.iter().filter(|phase| !phase.steps.is_empty()) {
@@ -253,14 +258,8 @@ fn operation(operation: &Operation) -> String {
         Operation::Check {} => {
             "unmount, have the filesystem's own checker look for mistakes, and mount again".to_owned()
         }
-        Operation::PowerCut { survival } if survival.is_none() => {
-            "cut the disk's power, and mount what is left".to_owned()
-        }
-        Operation::PowerCut { survival: Survival { kept, torn } } => format!(
-            "cut the disk's power, by which {} % of the sectors in its cache are kept and {} % are torn, and mount what is left",
-            kept.to_f64() * 100.0,
-            torn.to_f64() * 100.0
-        ),
+        Operation::PowerCut { survival, arm } => power_cut(*survival, arm),
+        Operation::Disk(word) => disk(word),
         Operation::Syncfs {} => "syncfs the mount".to_owned(),
         Operation::ResizeDisk { size, device } => {
             let disk =
@@ -289,6 +288,56 @@ fn operation(operation: &Operation) -> String {
         Operation::Release { gate, some: Some(release) } => let_go(gate, release),
         Operation::Close { gate } => format!("have the gate \"{gate}\" hold again"),
     }
+}
+
+fn power_cut(survival: Survival, arm: &[String]) -> String {
+    let Survival { kept, torn } = survival;
+    let [kept, torn] = [kept, torn].map(|ratio| ratio.to_f64() * 100.0);
+    let left = if survival.is_none() {
+        String::new()
+    } else {
+        format!(", by which {kept} % of the sectors in its cache are kept and {torn} % are torn")
+    };
+    let names: Vec<String> = arm.iter().map(|fault| format!("\"{fault}\"")).collect();
+    let armed = match names.as_slice() {
+        [] => String::new(),
+        [name] => format!(" with the fault {name} in force"),
+        names => format!(" with the faults {} in force", names.join(", ")),
+    };
+    format!("cut the disk's power{left}, and mount what is left{armed}")
+}
+
+/// What the disk is told.
+fn disk(word: &DiskWord) -> String {
+    match word {
+        DiskWord::Mark { text } => format!("put the mark {text:?} into the write log, if one is kept"),
+        DiskWord::KeepSnapshot { name } => format!("keep what the disk holds as \"{name}\""),
+        DiskWord::RestoreSnapshot { name } => {
+            format!("unmount, have the disk hold again what it did at \"{name}\", and mount again")
+        }
+        DiskWord::SetPool { device, pool: given } => {
+            format!("put a pool behind {}: {}", named(device.as_deref()), pool(given))
+        }
+        DiskWord::RemovePool { device } => format!("put all of its size behind {}", named(device.as_deref())),
+    }
+}
+
+/// A disk, of which there may be several.
+fn named(device: Option<&str>) -> String {
+    device.map_or_else(|| "the disk".to_owned(), |device| format!("the disk `{device}`"))
+}
+
+/// How much space there is, and what becomes of what needs more.
+fn pool(pool: &Pool) -> String {
+    let space = match pool.space {
+        Space::Limit(limit) => format!("its blocks may take {limit} in all"),
+        Space::Free(free) => format!("its blocks may take {free} more than they do then"),
+    };
+    let when_full = match pool.when_full {
+        WhenFull::Error => "fails with ENOSPC",
+        WhenFull::Hold => "waits at the gate \"pool\"",
+    };
+    format!("{space}, and a write that needs more {when_full}")
 }
 
 /// What a release that leaves its gate closed does.

@@ -18,6 +18,7 @@ use crate::quantity::Dimension;
 use crate::read::Reader;
 use crate::schema::device::Devices;
 use crate::schema::{File, Text};
+use crate::step::content::{self, Told};
 use crate::step::{self, Disks, Ground};
 use crate::written::Place;
 
@@ -32,12 +33,16 @@ pub(crate) fn plan(
     values: &Values,
     reader: &mut Reader<'_>,
 ) -> Checked<Plan> {
+    let told = Told::of(file);
+    told.names_no_fault_like_its_pool(file)?;
     let devices = device::devices(file, reader)?;
     let faults = faults(file, variant, &devices, reader)?;
+    let pools = content::pools(file, &devices, reader)?;
     let made = made(file, variant, kind, &devices, reader)?;
     let limit = step_limit(file, reader)?;
     let filesystem = check::filesystem(&file.filesystem.kind)?;
-    let ground = Ground { disks: Disks { devices: &devices, faults: &faults }, filesystem, limit };
+    let ground =
+        Ground { disks: Disks { devices: &devices, faults: &faults, told: &told }, filesystem, limit };
     let prepare = prepare::prepare(file, &made.mkfs, ground, reader)?;
     let phases: Vec<Phase> = file
         .phases
@@ -66,6 +71,7 @@ pub(crate) fn plan(
         params: values.iter().map(|(name, value)| (name.clone(), value.text.clone())).collect(),
         devices,
         faults,
+        pools,
         filesystem: made,
         prepare,
         phases,

@@ -3,6 +3,7 @@
 pub(crate) mod administration;
 pub(crate) mod condition;
 pub(crate) mod device;
+pub(crate) mod disk;
 pub(crate) mod fault;
 pub(crate) mod file;
 
@@ -249,6 +250,11 @@ pub(crate) enum Verb {
     Freeze(Table<Nothing>),
     Thaw(Table<Nothing>),
     Exec(Table<Exec>),
+    Mark(Table<disk::Mark>),
+    KeepSnapshot(Table<disk::Named>),
+    RestoreSnapshot(Table<disk::Named>),
+    SetPool(Spanned<Table<disk::Pool>>),
+    RemovePool(Table<disk::OnDevice>),
     DeviceAdd(Table<administration::OneDevice>),
     DeviceRemove(Table<administration::OneDevice>),
     DeviceReplace(Table<administration::DeviceReplace>),
@@ -313,6 +319,11 @@ impl Verb {
             Self::Freeze(_) => "freeze",
             Self::Thaw(_) => "thaw",
             Self::Exec(_) => "exec",
+            Self::Mark(_) => "mark",
+            Self::KeepSnapshot(_) => "keep_snapshot",
+            Self::RestoreSnapshot(_) => "restore_snapshot",
+            Self::SetPool(_) => "set_pool",
+            Self::RemovePool(_) => "remove_pool",
             Self::DeviceAdd(_) => "device_add",
             Self::DeviceRemove(_) => "device_remove",
             Self::DeviceReplace(_) => "device_replace",
@@ -362,6 +373,8 @@ pub(crate) struct Nothing {}
 pub(crate) struct PowerCut {
     pub(crate) kept: Option<Spanned<fault::Number>>,
     pub(crate) torn: Option<Spanned<fault::Number>>,
+    #[serde(default)]
+    pub(crate) arm: fault::Words,
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,6 +1,7 @@
 //! Phases and steps.
 
 mod administration;
+pub(crate) mod content;
 mod disk;
 mod file;
 mod rounds;
@@ -23,6 +24,7 @@ use crate::read::{self, Found, Reader, Scope};
 use crate::schema;
 use crate::suggest;
 use crate::written::Place;
+use content::Told;
 use rounds::{Rounds, rounds};
 
 /// The disk's own unit.
@@ -35,6 +37,8 @@ pub(crate) struct Disks<'a> {
     pub(crate) devices: &'a [Device],
     /// Their faults.
     pub(crate) faults: &'a [Fault],
+    /// What all steps have them do.
+    pub(crate) told: &'a Told,
 }
 
 /// What all steps are read with.
@@ -85,6 +89,7 @@ pub(crate) fn in_preparation(entry: &Entry, ground: Ground<'_>, reader: &mut Rea
         | Operation::Close { .. }
         | Operation::Panic { .. }
         | Operation::PowerCut { .. }
+        | Operation::Disk(_)
         | Operation::Administer(Administration::LoseDevice { .. }) => {
             refused(entry.span(), format!("`{}` in the preparation", read.operation.verb()))
         }
@@ -286,7 +291,15 @@ fn operation(verb: &schema::Verb, setting: Setting<'_>, reader: &mut Reader<'_>)
         }
         Verb::Remount(given) => administration::remount(given, reader)?,
         Verb::Check(_) => Operation::Check {},
-        Verb::PowerCut(given) => Operation::PowerCut { survival: survival(given, reader)? },
+        Verb::PowerCut(given) => {
+            let arm = given.arm.0.iter().map(|name| disk::fault(name, setting)).collect::<Checked<_>>()?;
+            Operation::PowerCut { survival: survival(given, reader)?, arm }
+        }
+        Verb::Mark(given) => content::mark(given, reader)?,
+        Verb::KeepSnapshot(given) => content::keep(given)?,
+        Verb::RestoreSnapshot(given) => content::restore(given, setting.ground.disks.told)?,
+        Verb::SetPool(given) => content::set_pool(given, setting.ground.disks.devices, reader)?,
+        Verb::RemovePool(given) => content::remove_pool(given, setting.ground.disks.devices)?,
         Verb::Freeze(_) => Operation::Freeze {},
         Verb::Thaw(_) => Operation::Thaw {},
         Verb::Exec(given) => wait::exec(given, setting, reader)?,

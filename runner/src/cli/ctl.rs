@@ -129,13 +129,16 @@ pub(crate) enum CtlCommand {
     },
     /// Show the regions that rows can name
     Regions,
-    /// Say which bytes a region is; none if no range is given
+    /// Say which bytes a region is; without a range the filesystem on the disk is asked, where brim has mounted it
     Region {
         /// The name that rows have as `region`
         name: String,
         /// From a byte on and so long: 64KiB+4KiB
         #[arg(value_name = "OFFSET+LENGTH", value_parser = range)]
         ranges: Vec<ByteRange>,
+        /// It has no byte
+        #[arg(long, conflicts_with = "ranges")]
+        empty: bool,
     },
     /// Let rows draw from this seed, from its beginning
     Seed {

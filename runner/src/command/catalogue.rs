@@ -10,13 +10,17 @@ use crate::catalogue::{self, Entry};
 use crate::cli::Parameters;
 use crate::error::{Error, Exit};
 use crate::output;
+use crate::rig::fit;
 
 /// Checks every file and shows what is wrong with each.
 pub(crate) fn check(scenarios: &[String]) -> Result<Exit, Error> {
     let mut failed = None;
     for word in scenarios {
         match catalogue::find(word) {
-            Ok(entry) => output::line(&format!("{}: ok", entry.word)),
+            Ok(entry) => {
+                output::line(&format!("{}: ok", entry.word));
+                notes(&entry)?;
+            }
             Err(error) => {
                 if let Some(earlier) = failed.replace(error) {
                     crate::show(earlier);
@@ -28,6 +32,16 @@ pub(crate) fn check(scenarios: &[String]) -> Result<Exit, Error> {
         Some(last) => Err(last),
         None => Ok(Exit::Expected),
     }
+}
+
+/// What some rigs do not deliver as the scenario asks.
+fn notes(entry: &Entry) -> Result<(), Error> {
+    for plan in entry.scenario.plans(&Settings::default())? {
+        for (note, rigs) in fit::notes_by_rig(&plan) {
+            output::line(&format!("  on {}: {note}", rigs.join(", ")));
+        }
+    }
+    Ok(())
 }
 
 /// The scenarios under a directory, or else those of the catalogue.

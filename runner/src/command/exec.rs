@@ -15,7 +15,7 @@ use crate::error::{Error, Exit};
 use crate::interrupt::Interrupt;
 use crate::output;
 use crate::rig::RigError;
-use crate::rig::local::{Link, Local};
+use crate::rig::local::Local;
 use crate::rig::workbench;
 use crate::{faults, profile, write_log};
 
@@ -23,6 +23,7 @@ use crate::{faults, profile, write_log};
 pub(crate) fn exec(brim: &Brim, command: &[String]) -> Result<Exit, Error> {
     let interrupt =
         Interrupt::take_over().map_err(|source| Error::Process { what: "take signals over", source })?;
+    let link = brim.rig.link()?;
     let filesystem = Filesystem { kind: brim.filesystem, mkfs: Vec::new(), mount: Vec::new() };
     let profile = brim.config.as_deref().map(profile::find).transpose()?;
     let disk = disk(brim, profile.as_ref())?;
@@ -41,7 +42,7 @@ pub(crate) fn exec(brim: &Brim, command: &[String]) -> Result<Exit, Error> {
             ),
         });
     }
-    let mut rig = Local::start(interrupt, Link::Fuse)?;
+    let mut rig = Local::start(interrupt, link)?;
     rig.attach(&[(Device::ONLY.to_owned(), disk.clone())])?;
     rig.make(&filesystem, &[Device::ONLY.to_owned()])?;
     rig.mount(&filesystem)?;
@@ -54,6 +55,9 @@ pub(crate) fn exec(brim: &Brim, command: &[String]) -> Result<Exit, Error> {
     }
     say(&format!("{} of {}, {}", brim.filesystem, brim.size, free(brim)));
     for row in rows {
+        if let Some(name) = &row.when.region {
+            disk.set_region(name, rig.region(name)?);
+        }
         let help = "regions are of scenarios, or defined by brim ctl region".to_owned();
         disk.add_fault(row).map_err(|error| Error::Usage { what: error.to_string(), help })?;
     }

@@ -19,7 +19,8 @@ use crate::executor::{self, Executor, Settings};
 use crate::interrupt::Interrupt;
 use crate::kernel::{self, Kernel};
 use crate::output::{self, Progress};
-use crate::rig::RigName;
+use crate::rig::{RigName, fit};
+use crate::write_log::RunLog;
 use shown::Shown;
 
 /// Runs every scenario that was named on every kernel that was, and gives the exit code of the worst, or the one that
@@ -51,6 +52,15 @@ fn run_all(arguments: &cli::Run) -> Result<Exit, Error> {
     for scenario in chosen.iter().filter(|scenario| !scenario.by_pattern) {
         kernels.iter().try_for_each(|kernel| scenario.allow(kernel.as_ref()))?;
     }
+    let rigs = kernels.iter().map(|kernel| arguments.rig.rig.stand(kernel.as_ref(), &interrupt));
+    let rigs = rigs.collect::<Result<Vec<_>, _>>()?;
+    if let Some(rig) = rigs.iter().find(|rig| arguments.log.is_some() && !rig.can_keep_log()) {
+        return Err(no_log(rig.name()));
+    }
+    let all: Vec<&Plan> =
+        chosen.iter().flat_map(|scenario| scenario.plans.iter().chain(&scenario.controls)).collect();
+    let log = arguments.log.as_deref().map(|path| RunLog::create(path, &all));
+    let mut log = log.transpose()?;
     let mut progress = Progress::on_stderr(!arguments.json);
     let mut sink = |event: &Event| {
         if arguments.json {
@@ -58,13 +68,17 @@ fn run_all(arguments: &cli::Run) -> Result<Exit, Error> {
         }
         progress.event(event);
     };
-    let settings = Settings { trials: arguments.trials, seed: arguments.rig.seed };
+    let settings = Settings { trials: arguments.trials, seed: arguments.rig.seed, runs_before: 0 };
     // Of each kernel, those of each scenario.
     let mut rows: Vec<Vec<Vec<Row>>> = Vec::new();
     let mut cases = Vec::new();
-    for kernel in &kernels {
-        let rig = arguments.rig.rig.stand(kernel.as_ref(), &interrupt)?;
-        let mut executor = Executor::new(settings, rig, &mut sink);
+    let mut runs_before = 0;
+    for (kernel, rig) in kernels.iter().zip(rigs) {
+        tell(&chosen, rig.name());
+        let mut executor = Executor::new(Settings { runs_before, ..settings }, rig, &mut sink);
+        if let Some(log) = log.take() {
+            executor.keep_log(log);
+        }
         let mut shown = Shown::new(arguments, &chosen, kernel::name(kernel.as_ref()));
         let on_kernel = chosen.iter().map(|scenario| {
             if let Err(why) = scenario.allow(kernel.as_ref()) {
@@ -82,6 +96,11 @@ fn run_all(arguments: &cli::Run) -> Result<Exit, Error> {
         let on_kernel = on_kernel.collect::<Result<Vec<_>, Error>>()?;
         shown.sum(&on_kernel);
         rows.push(on_kernel);
+        runs_before = executor.runs();
+        log = executor.take_log();
+    }
+    if let Some(log) = log {
+        log.finish()?;
     }
     if let Some(path) = &arguments.junit {
         write_junit(path, &cases)?;
@@ -152,6 +171,28 @@ fn no_control(entry: &Entry) -> Error {
         what: format!("{} has no control", entry.word),
         help: "add a `[control]` with the smallest change that makes its verdict another (docs/scenarios.md)"
             .to_owned(),
+    }
+}
+
+/// Says what of the scenarios this rig does not deliver as they ask.
+fn tell(scenarios: &[Chosen], rig: RigName) {
+    for scenario in scenarios {
+        // What is asked of the way to the disk is the same whatever the parameters are.
+        let notes = scenario.plans.first().map_or_else(Vec::new, |plan| fit::notes(plan, rig));
+        for note in notes {
+            output::note(&format!("brim: on {}, {note}", rig.name()));
+        }
+    }
+}
+
+/// A rig whose disk is in the guest.
+fn no_log(rig: RigName) -> Error {
+    Error::Usage {
+        what: format!(
+            "the rig {} keeps no write log: its disk is in the guest, and goes with it",
+            rig.name()
+        ),
+        help: "run it with --rig host/fuse".to_owned(),
     }
 }
 

@@ -8,19 +8,22 @@
 mod agent;
 mod asks;
 mod fuse;
+mod host;
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use brim_agent::Written;
-use brim_agent::protocol::{Command, Message, Reply, TrialOrder};
+use brim_agent::protocol::{Aside, Command, Message, Reply, TrialOrder};
 use brim_trial::event::Stuck;
 use brim_trial::plan::{self, Filesystem, Fill};
-use brim_trial::{Bytes, Counters, Event};
+use brim_trial::{ByteRange, Bytes, Counters, Event};
 use fuser::BackgroundSession;
 use nbd_server::client::{self, Client, Negotiated};
 use nbd_server::{Disk, Fault, Held, ListenError, Listener, Server};
@@ -29,9 +32,13 @@ use crate::interrupt::Interrupt;
 use crate::rig::RigError;
 use agent::Agent;
 use asks::{AWAIT_TICK, Awaits};
+pub(crate) use asks::{let_all_go, set_pool};
+use host::{Asked, Told};
 
 /// How often the executor looks whether it was interrupted.
 const TICK: Duration = Duration::from_millis(50);
+/// The same while somebody may order something for which the kernel is needed.
+const ASIDE_TICK: Duration = Duration::from_millis(5);
 /// How long a step may go on after its gates were opened, and again after the disk was taken from under it.
 const GRACE: Duration = Duration::from_secs(5);
 /// How long an agent may take to end once it is killed: its mounts go away in that time.
@@ -63,6 +70,9 @@ pub(crate) struct Local {
     interrupt: Interrupt,
     /// A program of the user's has run: what the keyboard says was said to it.
     programs: bool,
+    /// What orders to the disk want of the kernel, and those of it that the agent has.
+    asked: Option<Receiver<Asked>>,
+    asides: BTreeMap<u64, Sender<Told>>,
 }
 
 /// A disk under the kernel.
@@ -88,8 +98,18 @@ impl Local {
     pub(crate) fn start(interrupt: Interrupt, link: Link) -> Result<Self, RigError> {
         let agent = Agent::start().map_err(|source| RigError::AgentStart { source })?;
         let (server, awaits) = (Server::new(), Awaits::default());
-        let (attached, rows) = (Vec::new(), Vec::new());
-        Ok(Self { link, agent, server, attached, awaits, rows, interrupt, programs: false })
+        Ok(Self {
+            link,
+            agent,
+            server,
+            attached: Vec::new(),
+            awaits,
+            rows: Vec::new(),
+            interrupt,
+            programs: false,
+            asked: None,
+            asides: BTreeMap::new(),
+        })
     }
 
     /// Puts disks under the kernel, in this order, by these names.
@@ -146,7 +166,10 @@ impl Local {
     }
 
     /// Takes orders for the disk on a UNIX socket, until what this gives is dropped.
-    pub(crate) fn listen_control(&self, path: &Path) -> Result<Listener, ListenError> {
+    pub(crate) fn listen_control(&mut self, path: &Path) -> Result<Listener, ListenError> {
+        let (asking, asked) = host::pair();
+        self.server.set_host(Arc::new(asking));
+        self.asked = Some(asked);
         self.server.listen_control(path)
     }
 
@@ -165,6 +188,14 @@ impl Local {
     pub(crate) fn fill(&mut self, fill: Fill) -> Result<Counters, RigError> {
         let reply = self.call(&Command::Fill(fill), &mut |_| {})?;
         counters(reply)
+    }
+
+    /// The bytes of a region as the mounted filesystem has it.
+    pub(crate) fn region(&mut self, name: &str) -> Result<Vec<ByteRange>, RigError> {
+        match self.call(&Command::Region { name: name.to_owned() }, &mut |_| {})? {
+            Reply::Region(ranges) => Ok(ranges),
+            _ => Err(RigError::AgentDied),
+        }
     }
 
     /// The filesystem's counters.
@@ -198,7 +229,10 @@ impl Local {
         let (input, output, error) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
         self.programs = true;
         self.agent.send_fds(&[input.as_fd(), output.as_fd(), error.as_fd()])?;
-        self.call(&Command::Program { command }, emit).map(drop)
+        let ended = self.call(&Command::Program { command }, emit).map(drop);
+        // Whoever still asks is told that it is over.
+        (self.asked, self.asides) = (None, BTreeMap::new());
+        ended
     }
 
     /// Unmounts the disks and takes them away from the kernel.
@@ -233,7 +267,12 @@ impl Local {
             if interrupted {
                 return Err(RigError::Interrupted);
             }
-            let tick = if self.awaits.is_empty() { TICK } else { AWAIT_TICK };
+            self.pass_on_asides()?;
+            let tick = match &self.asked {
+                _ if !self.awaits.is_empty() => AWAIT_TICK,
+                Some(_) => ASIDE_TICK,
+                None => TICK,
+            };
             match self.agent.receive(tick)? {
                 Some(Message::Reply(reply)) => return reply.map_err(RigError::Agent),
                 Some(Message::Event(event)) => match *event {
@@ -245,17 +284,36 @@ impl Local {
                     event => emit(event),
                 },
                 Some(Message::Ask { id, ask }) => self.asked(id, ask)?,
+                Some(Message::Aside { id, told }) => {
+                    // One who waits no more was told so.
+                    let _ = self.asides.remove(&id).map(|answer| answer.send(told));
+                }
                 None => overdue = self.escalate(overdue)?,
             }
             self.look_at_gates()?;
         }
     }
 
+    /// Hands what orders want of the kernel to the agent.
+    fn pass_on_asides(&mut self) -> Result<(), RigError> {
+        while let Some(Asked { aside, answer }) = self.asked.as_ref().and_then(|asked| asked.try_recv().ok())
+        {
+            // A program has one disk.
+            if let (Aside::Size { size }, Some(attached)) = (&aside, self.attached.first()) {
+                attached.tell_size(*size);
+            }
+            let id = self.asides.last_key_value().map_or(1, |(last, _)| last + 1);
+            self.asides.insert(id, answer);
+            self.agent.send(&Command::Aside { id, aside })?;
+        }
+        Ok(())
+    }
+
     /// Opens all gates of the disks, and adds to `stuck` what they held.
     fn open_gates(&self, mut stuck: Stuck) -> Stuck {
         for attached in &self.attached {
             stuck.held.extend(attached.disk.held().iter().map(describe));
-            let _released = attached.disk.open_all_gates();
+            asks::let_all_go(&attached.disk);
         }
         stuck
     }
@@ -309,7 +367,7 @@ impl Drop for Local {
     /// Takes the rig down, whatever state it is in.
     fn drop(&mut self) {
         for attached in &self.attached {
-            let _released = attached.disk.open_all_gates();
+            asks::let_all_go(&attached.disk);
         }
         self.agent.kill();
         if !self.agent.wait(END_LIMIT) {

@@ -6,14 +6,16 @@ use brim_agent::Written;
 use brim_agent::protocol::TrialOrder;
 use brim_device::fault::Op;
 use brim_trial::event::{Lateness, RequestCount, StepEvent};
+use brim_trial::operation::{DiskWord, Pool};
 use brim_trial::plan::{self, Device, Filesystem, Fill};
-use brim_trial::{Bytes, Counters, Event, Nanos, Phase, Step};
+use brim_trial::{Bytes, Counters, Event, Nanos, Operation, Phase, Step};
 use nbd_server::{Disk, DiskOptions, Fault, Stats};
 use serde::{Deserialize, Serialize};
 
 use crate::interrupt::Interrupt;
-use crate::rig::local::{Link, Local};
+use crate::rig::local::{self, Link, Local};
 use crate::rig::{Rig, RigError, RigName};
+use crate::write_log::{self, RunLog};
 
 /// The state that trials begin in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,8 +60,13 @@ pub(crate) struct Trial {
     pub(crate) order: TrialOrder,
     /// The faults of the disks, for the steps to put in force.
     pub(crate) faults: Vec<plan::Fault>,
+    /// The space behind disks, by their names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) pools: BTreeMap<String, Pool>,
     /// What the dice of the faults are thrown from.
     pub(crate) dice: u64,
+    /// What the write log calls it.
+    pub(crate) name: String,
 }
 
 /// Disks, and the rig that gives them to the kernel one after the other.
@@ -74,6 +81,7 @@ pub(crate) struct Workbench {
     prepared: Option<Prepared>,
     /// What is mounted for the next trial.
     staged: Option<Vec<Disk>>,
+    log: Option<RunLog>,
 }
 
 /// Disks for trials to begin with.
@@ -89,7 +97,7 @@ impl Workbench {
     /// With nothing on it.
     pub(crate) fn new(interrupt: Interrupt, link: Link) -> Self {
         let (kernel, made) = (brim_agent::kernel_release(), BTreeMap::new());
-        Self { interrupt, link, kernel, rig: None, made, prepared: None, staged: None }
+        Self { interrupt, link, kernel, rig: None, made, prepared: None, staged: None, log: None }
     }
 
     /// Mounts a fork of the prepared disk.
@@ -120,11 +128,18 @@ impl Workbench {
         let Some(Prepared { preparation, written, .. }) = &self.prepared else {
             return Err(RigError::Unprepared);
         };
-        let Trial { order, faults, dice } = trial;
+        let Trial { order, faults, pools, dice, name } = trial;
         let order = TrialOrder { written: written.clone(), ..order.clone() };
+        let named = named(&preparation.devices, &disks);
+        if let Some(log) = &mut self.log {
+            log.begin(&named, &format!("{name} begins"));
+        }
         // The dice of a fault are others in each trial, and the same when the run is run again. Each disk has its own.
-        for (number, disk) in (0..).zip(&disks) {
+        for (number, (name, disk)) in (0..).zip(&named) {
             disk.reseed(dice.wrapping_add(number));
+            if let Some(pool) = pools.get(name) {
+                local::set_pool(disk, *pool);
+            }
         }
         let mut stuck = false;
         let asked: Vec<Stats> = disks.iter().map(Disk::stats).collect();
@@ -132,24 +147,37 @@ impl Workbench {
             stuck |= matches!(event, Event::Stuck(_));
             emit(event);
         });
-        for ((device, disk), asked) in preparation.devices.iter().zip(&disks).zip(asked) {
-            let device = (disks.len() > 1).then(|| device.name.clone());
+        if self.log.is_some() {
+            disks.iter().for_each(|disk| write_log::put(disk, &format!("{name} ended")));
+        }
+        for ((name, disk), asked) in named.iter().zip(asked) {
+            let device = (named.len() > 1).then(|| name.clone());
             emit(requests(order.trial, device, disk, asked));
         }
         for (device, row) in rig.faults() {
             emit(fault(order.trial, device, row));
+        }
+        for (name, disk) in named.iter().filter(|(name, _)| has_a_pool(name, preparation, trial)) {
+            emit(Event::Pool {
+                trial: order.trial,
+                device: (named.len() > 1).then(|| name.clone()),
+                limit: disk.pool().map(|pool| pool.limit),
+                allocated: disk.allocated(),
+                without_space: disk.without_space(),
+            });
         }
         match ended {
             // What was stuck is the verdict; the rig that it was stuck in is taken down.
             Ok(_) | Err(_) if stuck => drop(rig),
             Err(error) => return Err(error),
             Ok(_) => {
-                for disk in &disks {
-                    let _released = disk.open_all_gates();
-                }
+                disks.iter().for_each(local::let_all_go);
                 rig.detach()?;
                 self.rig = Some(rig);
             }
+        }
+        if let Some(log) = &mut self.log {
+            log.end(&named)?;
         }
         Ok(())
     }
@@ -210,10 +238,34 @@ impl Rig for Workbench {
         Ok(State { counters, failed })
     }
 
+    fn can_keep_log(&self) -> bool {
+        true
+    }
+
+    fn keep_log(&mut self, log: RunLog) {
+        self.log = Some(log);
+    }
+
+    fn take_log(&mut self) -> Option<RunLog> {
+        self.log.take()
+    }
+
     fn trial(&mut self, trial: &Trial, emit: &mut dyn FnMut(Event)) -> Result<(), RigError> {
         self.stage()?;
         self.run(trial, emit)
     }
+}
+
+/// Whether the disk `name` has a pool at some time of a trial.
+fn has_a_pool(name: &str, preparation: &Preparation, trial: &Trial) -> bool {
+    let first = preparation.devices.first().is_some_and(|first| first.name == name);
+    let sets = |step: &Step| match &step.operation {
+        Operation::Disk(DiskWord::SetPool { device, .. }) => {
+            device.as_ref().map_or(first, |device| device == name)
+        }
+        _ => false,
+    };
+    trial.pools.contains_key(name) || trial.order.phases.iter().flat_map(|phase| &phase.steps).any(sets)
 }
 
 /// Does the steps of a preparation: what they have written, and which of them failed, where one did.
@@ -289,7 +341,12 @@ pub(crate) fn counted(before: Stats, after: Stats) -> BTreeMap<String, RequestCo
 /// What a row did in a trial, on a disk whose name is told where there are several.
 pub(crate) fn fault(trial: u32, device: Option<String>, fault: Fault) -> Event {
     let Fault { row, matches, firings, overdue, lateness, .. } = fault;
-    let lateness =
-        lateness.map(|late| Lateness { count: late.count, p50: late.p50, p99: late.p99, max: late.max });
+    let lateness = lateness.map(|late| Lateness {
+        count: late.count,
+        p50: late.p50,
+        p99: late.p99,
+        max: late.max,
+        steps: late.steps,
+    });
     Event::Fault { trial, device, row: row.name, matches, firings, overdue, lateness }
 }

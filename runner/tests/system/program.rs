@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 
 use rustix::fs::FallocateFlags;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -28,6 +28,8 @@ pub(crate) fn tests() -> Vec<Test> {
         ("exec_finds_a_program_in_the_users_directory", BTRFS, program_from_here),
         ("exec_of_a_size_that_cannot_be_is_bad_usage", BTRFS, bad_sizes),
         ("exec_has_faults_takes_orders_and_keeps_a_log", BTRFS, faults_orders_and_log),
+        ("exec_tells_the_kernel_of_a_size_that_was_ordered", BTRFS, live_size),
+        ("exec_finds_the_regions_that_rows_name", BTRFS, live_regions),
         ("shell_runs_the_users_shell_there", BTRFS, shell),
     ]
 }
@@ -192,6 +194,59 @@ fn shell() {
 }
 
 /// The rows, the orders and the log of `brim exec`: a slow disk, a gate that `brim ctl` opens, and the disk made again.
+/// A script at a mount with a control socket; `ctl` in it is `brim ctl` for that socket.
+fn with_control(options: &[&str], script: &str) -> Output {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("control").display().to_string();
+    let script =
+        format!("ctl() {{ {} ctl --control {socket} \"$@\"; }}\n{script}", env!("CARGO_BIN_EXE_brim"));
+    let words = [&["exec", "--control", &socket], options, &["--", "sh", "-ec", &script]].concat();
+    brim(&words).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The kernel sees a new size at once, larger or smaller, also one that comes back with a snapshot.
+fn live_size() {
+    // btrfs becomes no smaller than 256 MiB.
+    let output = with_control(
+        &["--size", "320MiB"],
+        "device=$(df --output=source . | tail -1)\n\
+         ctl snapshot keep before\n\
+         ctl resize 384MiB; blockdev --getsize64 $device\n\
+         btrfs filesystem resize max . >/dev/null; df --block-size=1 --output=size . | tail -1\n\
+         btrfs filesystem resize 256m . >/dev/null; ctl resize 288MiB; blockdev --getsize64 $device\n\
+         ctl snapshot restore before; blockdev --getsize64 $device\n",
+    );
+    let (said, shown) = (text(&output.stderr), text(&output.stdout));
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let sizes: Vec<u64> = shown.lines().filter_map(|line| line.trim().parse().ok()).collect();
+    let mib = |mib: u64| mib << 20;
+    assert_eq!(sizes, [mib(384), mib(384), mib(288), mib(320)], "{shown}{said}");
+}
+
+/// Rows name the regions of the filesystem that is mounted, on the command line and live.
+fn live_regions() {
+    let superblock = r#"name = "commit", when = { op = "write", region = "superblock", once = true }, then = { delay = "1 ms" }"#;
+    let output = with_control(
+        &["--fault", superblock],
+        "echo something > a; dd if=/dev/zero of=b bs=64k count=1 2>/dev/null; sync -f b\n\
+         ctl fault add 'name = \"b\", when = { op = \"write\", region = \"file:b\" }, then = { delay = \"1 ms\" }'\n\
+         ctl region superblock; ctl region file:b\n\
+         chattr +C . ; ctl region file:nothing || true\n\
+         dd if=/dev/zero of=b bs=64k count=1 conv=notrunc oflag=direct 2>/dev/null\n",
+    );
+    let (said, shown) = (text(&output.stderr), text(&output.stdout));
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("\"commit\" matched") && !said.contains("\"commit\" matched 0"), "{said}");
+    assert!(shown.contains("superblock  65536+4096 67108864+4096"), "{shown}");
+    let defined = shown.lines().any(|line| line.starts_with("file:b ") && line.contains('+'));
+    assert!(defined, "{shown}");
+    assert!(said.contains("open nothing to find where it lies"), "{said}");
+}
+
 fn faults_orders_and_log() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();

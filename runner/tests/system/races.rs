@@ -17,6 +17,7 @@ pub(crate) fn tests() -> Vec<Test> {
         ("what_was_fsynced_survives_200_power_cuts", CUTS, power_cuts),
         ("a_flush_that_lied_loses_what_was_fsynced", CUTS, lying_flush),
         ("without_its_gate_scrub_rarely_loses_a_write", NEW_KERNEL, without_gate),
+        ("without_its_gate_a_write_rarely_meets_the_snapshot", NEW_KERNEL, snapshot_without_gate),
         ("an_error_at_the_superblock_aborts_20_of_20_times", NEW_KERNEL, commit_error),
     ]
 }
@@ -83,6 +84,14 @@ fn without_gate() {
     let verdict = journal.verdict();
     assert!(verdict["reproduced"].as_u64().unwrap() <= 10, "{verdict}");
     assert_eq!(verdict["known"], serde_json::Value::Null, "{verdict}");
+}
+
+/// 0 of 100 were seen.
+fn snapshot_without_gate() {
+    let scenario = "btrfs/snapshot-makes-write-say-eagain";
+    let journal = Journal::of(&["run", scenario, "--trials", "20", "--without-fault", "lookup"]);
+    let verdict = journal.verdict();
+    assert!(verdict["reproduced"].as_u64().unwrap() <= 5, "{verdict}");
 }
 
 fn inside_commit() {

@@ -9,7 +9,7 @@ use std::process::{Child, ChildStdout, Stdio};
 use serde_json::Value;
 
 use crate::Test;
-use crate::bench::{assert_nothing_left, brim, mark, scenario};
+use crate::bench::{Journal, assert_nothing_left, brim, mark, scenario};
 use crate::needs::{BTRFS, Need};
 
 const OTHERS: &[Need] = &[Need::Rig, Need::Filesystem("ext4"), Need::Filesystem("xfs")];
@@ -20,6 +20,7 @@ pub(crate) fn tests() -> Vec<Test> {
         ("regions_of_ext4_and_xfs_are_where_they_say", OTHERS, others),
         ("a_region_that_cannot_be_found_is_told", BTRFS, not_found),
         ("a_row_of_a_region_acts_there_alone", BTRFS, acts_there_alone),
+        ("the_log_tree_is_what_a_mount_replays", BTRFS, log_tree),
     ]
 }
 
@@ -173,6 +174,9 @@ fn not_found() {
     assert!(inline.contains("inside a leaf of a tree"), "{inline}");
     let missing = said("file:nothing", "btrfs");
     assert!(missing.contains("nothing to find where it lies"), "{missing}");
+    // What was written is committed.
+    let no_log = said("log-tree", "btrfs");
+    assert!(no_log.contains("the superblock names no log tree"), "{no_log}");
     let elsewhere = said("metadata", "ext4");
     assert!(elsewhere.contains("ext4 has no such region"), "{elsewhere}");
 }
@@ -193,4 +197,19 @@ fn acts_there_alone() {
     assert_eq!((&fault["matches"], &fault["firings"]), (&1.into(), &1.into()), "one write of 16 KiB");
     let arm = arm.into_iter().find(|step| step["step"] == "arm").unwrap();
     assert_eq!(arm["region"][0]["length"], 64 << 10, "also where it is dirty");
+}
+
+/// What the region says is what the kernel reads when it replays, and without the fault it mounts.
+fn log_tree() {
+    let scenario = "btrfs/log-tree-unreadable-refuses-mount";
+    let journal = Journal::of(&["run", scenario]);
+    assert_eq!(journal.verdict()["verdict"], "reproduced", "{}", journal.verdict());
+    let steps = journal.all("step");
+    let cut = steps.iter().find(|step| step["step"] == "power_cut").unwrap();
+    let copies = cut["region"].as_array().unwrap();
+    assert!(copies.len() == 2 && copies[0]["length"] == copies[1]["length"], "both copies: {copies:?}");
+    let fault = journal.all("fault")[0];
+    assert!(fault["firings"].as_u64().unwrap() >= 2, "each copy is tried: {fault}");
+    let whole = Journal::of(&["run", scenario, "--without-fault", "log"]);
+    assert_eq!(whole.verdict()["verdict"], "not-reproduced", "{}", whole.verdict());
 }

@@ -123,6 +123,20 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         lateness: Option<Lateness>,
     },
+    /// What became of the pool behind the disk, where there was one in a trial.
+    Pool {
+        /// Which trial.
+        trial: u32,
+        /// The disk, where there are several.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<String>,
+        /// What its blocks could take at the end; all of its size if `None`.
+        limit: Option<Bytes>,
+        /// What they took.
+        allocated: Bytes,
+        /// How many requests needed more than there was, those that waited for it included.
+        without_space: u64,
+    },
     /// Evidence that could not be had here, and why. The run goes on without it.
     Missing {
         /// What: `tickets`, `may-use`, `kernel-log`.
@@ -187,7 +201,7 @@ impl Timing {
 }
 
 /// How much later than asked requests were answered, in nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lateness {
     /// How many requests.
     pub count: u64,
@@ -197,6 +211,9 @@ pub struct Lateness {
     pub p99: Nanos,
     /// The worst.
     pub max: Nanos,
+    /// How many by how late: the upper end of each step that has any, to 1 %.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<(Nanos, u64)>,
 }
 
 /// Requests of one operation.

@@ -1,6 +1,7 @@
 //! What a step does: a system call of the program under test, or a word with the disk.
 
 mod administration;
+mod disk;
 mod file;
 mod gate;
 mod options;
@@ -14,6 +15,8 @@ use crate::expression::Expression;
 use crate::limits::Limits;
 use crate::pattern::Pattern;
 use crate::template::Template;
+pub use brim_device::control::WhenFull;
+pub use disk::{DiskWord, Pool, Space};
 
 pub use file::{FileOperation, Shared};
 pub use gate::{Release, Which};
@@ -78,6 +81,9 @@ pub enum Operation {
         /// What of the rest is left as well, sector by sector, drawn from the run's seed.
         #[serde(default, skip_serializing_if = "Survival::is_none")]
         survival: Survival,
+        /// The faults that are in force when it is mounted, with their regions as they were at the cut.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        arm: Vec<String>,
     },
     /// `FIFREEZE`: nobody can write until `thaw`, or the end of the trial.
     Freeze {},
@@ -95,6 +101,8 @@ pub enum Operation {
         /// How long.
         time: Nanos,
     },
+    /// Has the disk do something.
+    Disk(DiskWord),
     /// Waits until the gate holds so many requests: `await.held`.
     Await {
         /// The name of the fault that holds them.
@@ -154,6 +162,7 @@ impl Operation {
             Self::Administer(act) => act.verb(),
             Self::Check {} => "check",
             Self::PowerCut { .. } => "power_cut",
+            Self::Disk(word) => word.verb(),
             Self::Freeze {} => "freeze",
             Self::Thaw {} => "thaw",
             Self::Exec { .. } => "exec",
@@ -181,7 +190,7 @@ impl Operation {
     pub fn takes_the_mount(&self) -> bool {
         match self {
             Self::Remount { live, .. } => !live,
-            Self::Check {} | Self::PowerCut { .. } => true,
+            Self::Check {} | Self::PowerCut { .. } | Self::Disk(DiskWord::RestoreSnapshot { .. }) => true,
             Self::Administer(act) => act.takes_the_mount(),
             _ => false,
         }

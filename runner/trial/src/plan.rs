@@ -13,7 +13,7 @@ use crate::event::Signal;
 use crate::filesystem::FilesystemKind;
 use crate::judge::Verdict;
 use crate::kernel::{self, Requirement};
-use crate::operation::Operation;
+use crate::operation::{Operation, Pool};
 use crate::rate::Rate;
 
 /// One scenario with one set of parameters. The same scenario, parameters and filesystem give the same plan, byte for
@@ -38,6 +38,9 @@ pub struct Plan {
     pub devices: Vec<Device>,
     /// What the disks do to requests during the phases (not while they are prepared).
     pub faults: Vec<Fault>,
+    /// The space behind disks during the phases, by their names; behind others there is all of their size.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pools: BTreeMap<String, Pool>,
     /// The filesystem on them.
     pub filesystem: Filesystem,
     /// The state before the first step.
@@ -233,7 +236,11 @@ impl Plan {
     /// Whether a step puts the fault `name` in force, so that it is not from the start.
     #[must_use]
     pub fn is_armed(&self, name: &str) -> bool {
-        let arms = |step: &Step| matches!(&step.operation, Operation::Arm { fault } if fault == name);
+        let arms = |step: &Step| match &step.operation {
+            Operation::Arm { fault } => fault == name,
+            Operation::PowerCut { arm, .. } => arm.iter().any(|fault| fault == name),
+            _ => false,
+        };
         self.phases.iter().flat_map(|phase| &phase.steps).any(arms)
     }
 
@@ -290,6 +297,13 @@ impl Plan {
             _ => false,
         };
         self.remove_steps(about_it);
+        for phase in &mut self.phases {
+            for step in &mut phase.steps {
+                if let Operation::PowerCut { arm, .. } = &mut step.operation {
+                    arm.retain(|fault| fault != name);
+                }
+            }
+        }
         self.known.clear();
         true
     }

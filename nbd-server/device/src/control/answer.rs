@@ -197,6 +197,9 @@ pub struct Status {
     /// The space behind it; absent for all of its size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<Pool>,
+    /// Requests that have needed more space than a pool had, those that waited for it included.
+    #[serde(default)]
+    pub without_space: u64,
     /// What its rows draw from.
     pub seed: u64,
     /// Connections to the server, whatever export they have.

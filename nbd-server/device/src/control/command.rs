@@ -29,6 +29,11 @@ pub enum Command {
         /// The bytes.
         ranges: Vec<ByteRange>,
     },
+    /// Have the filesystem on the disk say which bytes a region is at this moment, where brim has mounted it.
+    FindRegion {
+        /// Name of the region.
+        name: String,
+    },
     /// Show the regions.
     Regions,
     /// Let rows draw from this seed, from its beginning.
@@ -78,7 +83,8 @@ pub enum Command {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         partly: Option<PartlyCut>,
     },
-    /// Give the disk another size. Clients learn of it when they connect again.
+    /// Give the disk another size. The kernel is told where brim has put the disk under one; other clients learn of it when they
+    /// connect again.
     Resize {
         /// The exact size in bytes, a multiple of 512.
         size: Bytes,

@@ -19,6 +19,7 @@ pub fn prometheus(disks: &[Status]) -> String {
     let mut text = Text(String::new());
     requests(disks, &mut text);
     rows(disks, &mut text);
+    space(disks, &mut text);
     gauges(disks, &mut text);
     lateness(disks, &mut text);
     text.0
@@ -52,6 +53,14 @@ fn rows(disks: &[Status], text: &mut Text) {
     for (disk, fault) in all() {
         let labels = [("export", disk.export.as_str()), ("fault", fault.row.name.as_str())];
         text.sample("brim_fault_firings_total", &labels, fault.firings);
+    }
+}
+
+fn space(disks: &[Status], text: &mut Text) {
+    let name = "brim_without_space_total";
+    text.family(name, "counter", "Requests that needed more space than the pool had.");
+    for disk in disks {
+        text.sample(name, &[("export", &disk.export)], disk.without_space);
     }
 }
 

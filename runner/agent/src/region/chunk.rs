@@ -203,7 +203,7 @@ pub(super) fn extent(data: &[u8]) -> Option<ByteRange> {
 }
 
 /// A little-endian number at an offset.
-fn number(data: &[u8], at: usize) -> Option<u64> {
+pub(super) fn number(data: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(data.get(at..at.checked_add(8)?)?.try_into().ok()?))
 }
 

@@ -1,7 +1,7 @@
 //! Words with the disk, which the executor has.
 
 use brim_trial::event::{Problem, TooFew};
-use brim_trial::operation::Release;
+use brim_trial::operation::{DiskWord, Release};
 
 use super::{Outcome, Steps};
 use crate::Failure;
@@ -31,5 +31,17 @@ impl Steps<'_> {
     pub(super) fn close(self, gate: &str) -> Result<Outcome, Failure> {
         self.word(Ask::Close { gate: gate.to_owned() })?;
         Ok(Outcome::new("close", Ok(0)))
+    }
+
+    /// What needs nothing of the mount, or takes it away for a while.
+    pub(super) fn disk(self, word: &DiskWord) -> Result<Outcome, Failure> {
+        match word {
+            DiskWord::RestoreSnapshot { name } => return self.restore(word, name),
+            // The same moment for both: nobody has written between them unless it was at the same time as this step.
+            DiskWord::KeepSnapshot { name } => self.site.keep_written(name),
+            _ => {}
+        }
+        let marked = matches!(self.word(Ask::Disk(word.clone()))?, Answer::Marked);
+        Ok(Outcome::new(word.verb(), Ok(u64::from(marked))))
     }
 }

@@ -1,9 +1,10 @@
 //! Operations on the filesystem as a whole, for which it is unmounted, and on the machine's caches.
 
 use brim_trial::event::Problem;
+use brim_trial::operation::DiskWord;
 use brim_trial::{Errno, Survival};
 
-use super::{Outcome, Steps};
+use super::{Armed, Outcome, Steps};
 use crate::Failure;
 use crate::failure::Trying;
 use crate::guest;
@@ -57,7 +58,33 @@ impl Steps<'_> {
         Ok(Outcome { syscall, problem, ..after_mount(mounted) })
     }
 
-    pub(super) fn power_cut(self, survival: Survival, seed: u64) -> Result<Outcome, Failure> {
+    /// Goes back to a snapshot of the disks. What the unmount writes is on a content that nobody sees again.
+    pub(super) fn restore(self, word: &DiskWord, name: &str) -> Result<Outcome, Failure> {
+        let ((), mounted) = self.site.without_mount(|_| {
+            if let Answer::Sizes(sizes) = self.word(Ask::Disk(word.clone()))? {
+                for (disk, device) in self.devices.named() {
+                    if let Some(size) = sizes.get(&disk) {
+                        device.update_size(*size)?;
+                    }
+                }
+            }
+            self.site.restore_written(name);
+            self.forget_all()
+        })?;
+        Ok(after_mount(mounted))
+    }
+
+    /// Has the kernel forget what it has seen on the disks, which are others now.
+    fn forget_all(self) -> Result<(), Failure> {
+        self.devices.here().iter().try_for_each(|device| {
+            device.forget()?;
+            device.forget_cache()
+        })
+    }
+
+    pub(super) fn power_cut(self, survival: Survival, arm: &[String], seed: u64) -> Result<Outcome, Failure> {
+        let armed = self.found(|order| arm.contains(&order.name))?;
+        let region = armed.iter().find_map(|armed| armed.regions.values().next().cloned());
         // A mounted filesystem cannot be stopped from writing: it writes to a disk that nobody will see again.
         self.word(Ask::CutPower)?;
         let (lost, mounted) = self.site.without_mount(|_| {
@@ -65,13 +92,13 @@ impl Steps<'_> {
                 Answer::Lost(lost) => lost.0,
                 _ => 0,
             };
-            for device in self.devices.here() {
-                device.forget()?;
-                device.forget_cache()?;
+            self.forget_all()?;
+            for Armed { device, faults, regions } in armed {
+                self.word(Ask::Arm { device, faults, regions })?;
             }
             Ok(lost)
         })?;
-        Ok(Outcome { result: mounted.map(|()| lost), ..after_mount(mounted) })
+        Ok(Outcome { result: mounted.map(|()| lost), region, ..after_mount(mounted) })
     }
 }
 

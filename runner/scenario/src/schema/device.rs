@@ -7,7 +7,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use toml::Spanned;
 
-use super::{Formula, Table, Text};
+use super::{Formula, Table, Text, disk};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -17,6 +17,7 @@ pub(crate) struct Device {
     #[serde(default)]
     pub(crate) write_cache: bool,
     pub(crate) in_filesystem: Option<Spanned<bool>>,
+    pub(crate) pool: Option<Box<Spanned<Table<disk::Pool>>>>,
 }
 
 super::shapes! {

@@ -2,7 +2,7 @@
 
 use brim_device::fault::{ErrorName, Then};
 use brim_trial::Operation;
-use brim_trial::operation::{Release, Which};
+use brim_trial::operation::{Pool, Release, Which};
 use brim_trial::plan::Fault;
 use toml::Spanned;
 
@@ -28,7 +28,7 @@ pub(super) fn release(
         }
         Worded::Table(table) => table,
     };
-    let gate = gate(&table.gate, "gate", setting)?;
+    let gate = waiting(&table.gate, "gate", setting)?;
     let mut which = Vec::new();
     if let Some(first) = &table.first {
         which.push(Which::First(at_least_one(first, "first", reader)?));
@@ -73,9 +73,35 @@ fn only(given: &Spanned<Vec<Spanned<Scalar>>>, reader: &mut Reader<'_>) -> Check
     Ok(Which::Only(places))
 }
 
-/// The gate that `given` names.
+/// The gate that `given` names, to be opened or closed.
 pub(super) fn gate(given: &Text, key: &str, setting: Setting<'_>) -> Checked<String> {
-    a_gate(check::fixed(given, key)?, given.span(), setting.ground.disks.faults)
+    let name = check::fixed(given, key)?;
+    if name == Pool::GATE && setting.ground.disks.told.has_pool {
+        let place = Place::scenario(given.span());
+        return Err(Objection::new(place, "the gate of the pool opens when there is space", "no gate of a fault")
+            .help("give it space by `do.set_pool` or `do.remove_pool`, or fail what waits: `release = { gate = \"pool\", error = \"ENOSPC\" }`"));
+    }
+    a_gate(name, given.span(), setting)
+}
+
+/// The gate that `given` names, at which requests may wait: the pool's, too.
+fn waiting(given: &Text, key: &str, setting: Setting<'_>) -> Checked<String> {
+    waiting_at(check::fixed(given, key)?, given.span(), setting)
+}
+
+fn waiting_at(name: String, place: std::ops::Range<usize>, setting: Setting<'_>) -> Checked<String> {
+    if name == Pool::GATE && setting.ground.disks.told.has_pool {
+        if setting.ground.disks.told.holds_for_space() {
+            return Ok(name);
+        }
+        return Err(Objection::new(
+            Place::scenario(place),
+            "no request waits for space here",
+            "holds nothing",
+        )
+        .help("a pool has them wait with `when_full = \"hold\"`"));
+    }
+    a_gate(name, place, setting)
 }
 
 /// The fault that `given` names.
@@ -95,14 +121,17 @@ pub(super) fn held(
             (check::fixed(&table.gate, "gate")?, table.gate.span(), table.count.as_ref())
         }
     };
-    let gate = a_gate(gate, place, setting.ground.disks.faults)?;
+    let gate = waiting_at(gate, place, setting)?;
     let count = count.map_or(Ok(1), |count| at_least_one(count, "count", reader))?;
     Ok(Operation::Await { gate, count })
 }
 
 /// `name`, which is that of a fault that holds.
-fn a_gate(name: String, place: std::ops::Range<usize>, faults: &[Fault]) -> Checked<String> {
-    let gates: Vec<&str> = faults
+fn a_gate(name: String, place: std::ops::Range<usize>, setting: Setting<'_>) -> Checked<String> {
+    let gates: Vec<&str> = setting
+        .ground
+        .disks
+        .faults
         .iter()
         .filter(|fault| matches!(fault.row.then, Then::Hold { .. }))
         .map(|fault| fault.row.name.as_str())

@@ -51,7 +51,10 @@ fn one(command: &CtlCommand) -> Option<Command> {
         CtlCommand::RemoveExport { name } => Command::RemoveExport { name },
         CtlCommand::Stats { .. } => Command::Stats,
         CtlCommand::Regions => Command::Regions,
-        CtlCommand::Region { name, ranges } => Command::SetRegion { name, ranges },
+        CtlCommand::Region { name, ranges, empty: false } if ranges.is_empty() => {
+            Command::FindRegion { name }
+        }
+        CtlCommand::Region { name, ranges, .. } => Command::SetRegion { name, ranges },
         CtlCommand::Seed { seed } => Command::Reseed { seed },
         CtlCommand::Mark { text } => Command::Mark { text },
         CtlCommand::Settle => Command::Settle,

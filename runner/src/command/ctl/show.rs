@@ -179,7 +179,7 @@ fn export_rows(exports: &[ExportStatus]) -> Vec<Line> {
 fn stats(status: &Status, style: Style) -> Vec<String> {
     let pool = status.pool.map(|pool| {
         let full = if pool.when_full == WhenFull::Hold { "hold" } else { "error" };
-        format!("{} (when full: {full})", pool.limit)
+        format!("{} (when full: {full}; {} requests needed more)", pool.limit, status.without_space)
     });
     let cache = if status.write_cache { format!("{} dirty", status.dirty) } else { "none".to_owned() };
     let facts = [

@@ -150,7 +150,13 @@ mod tests {
             wanted: brim_trial::condition::Wanted::default(),
             written: brim_agent::Written::default(),
         };
-        Order::Trial(Box::new(Trial { order, faults: Vec::new(), dice: 4 }))
+        Order::Trial(Box::new(Trial {
+            order,
+            faults: Vec::new(),
+            pools: std::collections::BTreeMap::new(),
+            dice: 4,
+            name: "trial 1".to_owned(),
+        }))
     }
 
     /// Whatever is in a long order: no line is longer than a terminal takes, and the parts make the order again.

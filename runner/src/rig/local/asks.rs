@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use brim_agent::protocol::{Answer, Ask, Command};
+use brim_agent::protocol::{self, Answer, Ask, Command};
+use brim_device::control;
 use brim_device::fault::{Row, Then, When};
+use brim_device::log::Mark;
 use brim_device::{Cut, SECTOR, Survival};
 use brim_trial::event::HeldRequest;
-use brim_trial::operation::Release;
+use brim_trial::operation::{DiskWord, Pool, Release};
 use brim_trial::{ByteRange, Bytes};
 use nbd_server::{Disk, Held, Stats, Which};
 
@@ -68,9 +70,13 @@ impl Local {
                     .map(|attached| workbench::counted(Stats::default(), attached.disk.stats()));
                 Ok(Answer::Requests(workbench::together(counts)))
             }
+            Ask::Peek { device, range } => {
+                self.attached(Some(&device)).and_then(|attached| peek(&attached.disk, range))
+            }
+            Ask::Disk(word) => self.told(word),
             Ask::GiveUp => {
                 for attached in &self.attached {
-                    let _released = attached.disk.open_all_gates();
+                    let_all_go(&attached.disk);
                 }
                 self.give_up()?;
                 Ok(Answer::Done)
@@ -129,32 +135,68 @@ impl Local {
         Ok(())
     }
 
-    /// Of several disks all stand still before the first is kept: what one of them did after another had stopped would be what
-    /// no cut of the power can leave.
     fn cut_power(&mut self) -> Result<(), String> {
         if self.attached.is_empty() {
             return Err(NO_DISK.to_owned());
         }
-        let several = self.attached.len() > 1;
-        for Attached { disk, .. } in self.attached.iter().filter(|_| several) {
-            disk.add_fault(Row {
-                name: CUT.to_owned(),
-                when: When::default(),
-                then: Then::Hold { limit: None },
-            })
-            .map_err(|error| error.to_string())?;
-        }
-        for attached in &mut self.attached {
-            attached.disk.keep_snapshot(CUT);
-        }
+        self.keep_all(CUT)?;
         for attached in &mut self.attached {
             // The unmount is to end, whatever it has to write: nobody sees that again.
             for fault in attached.disk.faults() {
-                let removed = attached.disk.remove_fault(&fault.row.name);
-                attached.faults_before.extend(removed.filter(|removed| removed.row.name != CUT));
+                attached.faults_before.extend(attached.disk.remove_fault(&fault.row.name));
             }
         }
         Ok(())
+    }
+
+    /// Keeps the content of one moment. Of several disks all stand still before the first is kept: what one of them did after
+    /// another had stopped would be what no moment has.
+    fn keep_all(&self, name: &str) -> Result<(), String> {
+        let several = self.attached.len() > 1;
+        for Attached { disk, .. } in self.attached.iter().filter(|_| several) {
+            let (when, then) = (When::default(), Then::Hold { limit: None });
+            let stand_still = Row { name: STILL.to_owned(), when, then };
+            disk.add_fault(stand_still).map_err(|error| error.to_string())?;
+        }
+        for Attached { disk, .. } in &self.attached {
+            disk.keep_snapshot(name);
+        }
+        for Attached { disk, .. } in &self.attached {
+            let _of_several = disk.remove_fault(STILL);
+        }
+        Ok(())
+    }
+
+    /// Has the disks do as they are told.
+    fn told(&self, word: DiskWord) -> Result<Answer, String> {
+        match word {
+            DiskWord::Mark { text } => {
+                let mark = Mark::new(&text).map_err(|error| error.to_string())?;
+                let marked = self.attached.iter().filter(|attached| attached.disk.mark(mark.clone())).count();
+                return Ok(if marked > 0 { Answer::Marked } else { Answer::Done });
+            }
+            DiskWord::KeepSnapshot { name } => self.keep_all(&name)?,
+            DiskWord::RestoreSnapshot { name } => return self.restore(&name).map(Answer::Sizes),
+            DiskWord::SetPool { device, pool } => set_pool(&self.attached(device.as_deref())?.disk, pool),
+            DiskWord::RemovePool { device } => {
+                let _now_have_space = self.attached(device.as_deref())?.disk.set_pool(None);
+            }
+        }
+        Ok(Answer::Done)
+    }
+
+    fn restore(&self, name: &str) -> Result<BTreeMap<String, Bytes>, String> {
+        let mut sizes = BTreeMap::new();
+        for attached in &self.attached {
+            if !attached.disk.restore_snapshot(name) {
+                return Err(format!(
+                    "no snapshot is called `{name}`: the step that keeps it has not been done"
+                ));
+            }
+            attached.tell_size(attached.disk.size());
+            sizes.insert(attached.name.clone(), attached.disk.size());
+        }
+        Ok(sizes)
     }
 
     fn restore_power(&mut self, survival: Survival, seed: u64) -> Result<Bytes, String> {
@@ -189,6 +231,13 @@ impl Local {
 
     /// The disk that has this gate.
     fn disk_of(&self, gate: &str) -> Result<&Disk, String> {
+        if gate == Pool::GATE {
+            // Each disk with a pool has one: of several the one where something waits.
+            let waits = |attached: &&Attached| !waiting_at(&attached.disk, gate).is_empty();
+            if let Some(attached) = self.attached.iter().find(waits) {
+                return Ok(&attached.disk);
+            }
+        }
         let device = self.rows.iter().find(|fault| fault.row.name == gate);
         self.attached(device.map(|fault| fault.device.as_str())).map(|attached| &attached.disk)
     }
@@ -205,15 +254,19 @@ fn lose(disk: &Disk, survival: Survival, seed: u64) -> Bytes {
 
 impl Attached {
     /// Tells the file behind the loop device its new size. nbd.ko has it from the agent.
-    fn tell_size(&self, size: Bytes) {
+    pub(super) fn tell_size(&self, size: Bytes) {
         if let Some(fuse) = &self.fuse {
             fuse.size.store(size.0, Ordering::Release);
         }
     }
 }
 
-/// The name of the content at the moment that the power was cut.
-const CUT: &str = "power-cut";
+/// The name of the content at the moment that the power was cut; a scenario can give none of this name.
+const CUT: &str = "\0power-cut";
+/// The name of the row that has all disks stand still for a moment.
+const STILL: &str = "\0still";
+/// btrfs' largest nodes.
+const PEEK_MAX: usize = 64 << 10;
 const NO_DISK: &str = "no disk is attached";
 
 /// What the gate holds, in order of arrival.
@@ -227,6 +280,27 @@ fn held_by(disk: &Disk, gate: &str) -> Vec<HeldRequest> {
 
 fn describe(held: &Held) -> HeldRequest {
     HeldRequest { op: held.op.name().to_owned(), offset: held.offset, length: held.len }
+}
+
+/// Opens all gates for good, and gives the disk all the space of its size.
+pub(crate) fn let_all_go(disk: &Disk) {
+    let _had_waited = disk.set_pool(None);
+    let _released = disk.open_all_gates();
+}
+
+/// Puts the pool of a scenario behind the disk.
+pub(crate) fn set_pool(disk: &Disk, pool: Pool) {
+    let limit = pool.limit(disk.allocated());
+    let _now_have_space = disk.set_pool(Some(control::Pool { limit, when_full: pool.when_full }));
+}
+
+/// What the disk holds there.
+fn peek(disk: &Disk, range: ByteRange) -> Result<Answer, String> {
+    // Nobody has a reason to ask for more than a block of a filesystem.
+    let len = range.length.to_len().filter(|len| *len <= PEEK_MAX);
+    let mut bytes = vec![0; len.ok_or_else(|| format!("{} are too many bytes to look at", range.length))?];
+    disk.snapshot().read(range.offset, &mut bytes).map_err(|error| error.to_string())?;
+    Ok(Answer::Bytes(protocol::to_hex(&bytes)))
 }
 
 /// Lets requests go, and says which.

@@ -41,6 +41,7 @@ fn plan() -> Plan {
             in_filesystem: true,
         }],
         faults: Vec::new(),
+        pools: BTreeMap::new(),
         filesystem: Filesystem { kind: FilesystemKind::Btrfs, mkfs: Vec::new(), mount: Vec::new() },
         prepare: Prepare {
             steps: Vec::new(),
