@@ -148,7 +148,9 @@ impl Workbench {
             emit(event);
         });
         if self.log.is_some() {
-            disks.iter().for_each(|disk| write_log::put(disk, &format!("{name} ended")));
+            for disk in &disks {
+                write_log::put(disk, &format!("{name} ended"));
+            }
         }
         for ((name, disk), asked) in named.iter().zip(asked) {
             let device = (named.len() > 1).then(|| name.clone());

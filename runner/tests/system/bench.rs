@@ -107,14 +107,30 @@ pub(crate) fn assert_nothing_left_after(mark: &Mark, limit: Duration) {
     }
 }
 
+/// Whether the process of this directory under /proc is of the runs that carry `mark`.
+fn carries(process: &Path, mark: &Mark) -> bool {
+    let wanted = format!("{MARK}={}", mark.value);
+    let environment = fs::read(process.join("environ")).unwrap_or_default();
+    environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
+}
+
+/// The loop devices that the runs that carry `mark` have mounted, by their names.
+pub(crate) fn mounted_by(mark: &Mark) -> Vec<String> {
+    let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    let mounts = processes
+        .filter(|process| carries(process, mark))
+        .map(|process| fs::read_to_string(process.join("mounts")).unwrap_or_default())
+        .collect::<String>();
+    let sources = mounts.lines().filter_map(|line| line.strip_prefix("/dev/loop")?.split(' ').next());
+    sources.map(|number| format!("loop{number}")).collect()
+}
+
 fn leftovers(mark: &Mark) -> Vec<String> {
     let mut left = Vec::new();
     let mut others = 0;
     for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let wanted = format!("{MARK}={}", mark.value);
         let command = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default().replace('\0', " ");
-        let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
-        if environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes()) {
+        if carries(&entry.path(), mark) {
             left.push(format!("process {}: {command}", entry.file_name().display()));
         } else if command.starts_with("brim __agent ") {
             // Each of its disks is a FUSE filesystem, whose device may have gone already.
@@ -135,7 +151,7 @@ fn leftovers(mark: &Mark) -> Vec<String> {
 }
 
 /// The loop devices that brim set up: `loop0`.
-pub(crate) fn loop_devices() -> Vec<String> {
+fn loop_devices() -> Vec<String> {
     let mut devices = Vec::new();
     for entry in fs::read_dir("/sys/block").unwrap().flatten() {
         let backing = fs::read_to_string(entry.path().join("loop/backing_file")).unwrap_or_default();
@@ -146,10 +162,20 @@ pub(crate) fn loop_devices() -> Vec<String> {
     devices
 }
 
-/// A scenario file that goes away with the test.
+/// A scenario file that goes away with the test. A step may take 30 s, which none takes but on a machine with much else to do.
 pub(crate) struct Scenario {
     _directory: tempfile::TempDir,
     pub(crate) path: String,
+}
+
+impl Scenario {
+    /// The same where a step may take this long: for what waits until that is over.
+    pub(crate) fn with_limit(self, limit: &str) -> Self {
+        let text = fs::read_to_string(&self.path).unwrap();
+        let limit = format!("step_limit = \"{limit}\"");
+        fs::write(&self.path, text.replace("step_limit = \"30 s\"", &limit)).unwrap();
+        self
+    }
 }
 
 /// Writes a scenario: a btrfs of 128 MiB with 100 blocks free, and `rest` of the file.
@@ -164,7 +190,7 @@ pub(crate) fn whole_scenario(rest: &str) -> Scenario {
     let directory = tempfile::Builder::new().prefix("scenario-").tempdir().unwrap();
     let path = directory.path().join("test.toml");
     let head =
-        "schema = 1\nname = \"test\"\nclaim = \"it works\"\nsource = \"a test\"\nstep_limit = \"2 s\"\n";
+        "schema = 1\nname = \"test\"\nclaim = \"it works\"\nsource = \"a test\"\nstep_limit = \"30 s\"\n";
     fs::write(&path, format!("{head}{rest}")).unwrap();
     let path = path.display().to_string();
     Scenario { _directory: directory, path }

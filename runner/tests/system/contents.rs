@@ -23,7 +23,7 @@ fn with_pool(pool: &str, steps: &str) -> Journal {
     let rest = format!(
         "[[phase]]\nname = \"write\"\nstep = [\n{steps}]\n[[reproduced]]\nstep = \"write back\"\nerrno = \"ENOSPC\"\n"
     );
-    let given = scenario(&rest);
+    let given = scenario(&rest).with_limit("2 s");
     let text = std::fs::read_to_string(&given.path).unwrap();
     let device = format!("size = \"128 MiB\"\npool = {pool}\n");
     std::fs::write(&given.path, text.replace("size = \"128 MiB\"\n", &device)).unwrap();

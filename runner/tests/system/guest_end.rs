@@ -130,7 +130,7 @@ const HELD: &str = "[[fault]]\nname = \"stop\"\nwhen = { op = \"write\", nth = 1
 
 /// The guest of the first trial is killed while its fsync waits; the guests of the others are given up when that is too long.
 fn lost_guests() {
-    let scenario = scenario(HELD);
+    let scenario = scenario(HELD).with_limit("2 s");
     let mut run = Run::start(&[&scenario.path, "--trials", "3", "--json"]);
     let journal = BufReader::new(run.child.stdout.take().unwrap());
     let mut events: Vec<Value> = Vec::new();

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::Test;
-use crate::bench::{Journal, assert_nothing_left, brim, loop_devices, mark, scenario};
+use crate::bench::{Journal, assert_nothing_left, brim, mark, mounted_by, scenario};
 use crate::needs::{BTRFS, Need};
 
 const TRIM: &[Need] = &[Need::Rig, Need::Filesystem("btrfs"), Need::Tool("fstrim"), Need::Tool("blkdiscard")];
@@ -24,7 +24,7 @@ const HOLD_FIRST_WRITE: &str = "[[fault]]\nname = \"stop\"\nwhen = { op = \"writ
     { do.fsync = { file = \"f\" } }, { do.syncfs = {} } ]\n[[reproduced]]\nstep = \"fsync\"\nerrno = \"EIO\"\n";
 
 fn frozen_disk() {
-    let scenario = scenario(HOLD_FIRST_WRITE);
+    let scenario = scenario(HOLD_FIRST_WRITE).with_limit("2 s");
     let journal = Journal::of(&["run", &scenario.path, "--trials", "2"]);
     let verdict = journal.verdict();
     assert_eq!((&verdict["verdict"], &verdict["inconclusive"]), (&"inconclusive".into(), &2.into()));
@@ -44,13 +44,13 @@ fn frozen_disk() {
 
 /// While a write is held, a direct read of another place on the same loop device ends.
 fn held_write() {
-    let scenario = scenario(HOLD_FIRST_WRITE);
+    let scenario = scenario(HOLD_FIRST_WRITE).with_limit("5 s");
     let mut command = brim(&["run", &scenario.path, "--json"]);
     let mark = mark(&mut command);
     let mut child = command.stdout(Stdio::null()).spawn().unwrap();
     let until = Instant::now() + Duration::from_secs(10);
     let device = loop {
-        if let Some(device) = loop_devices().into_iter().find(|device| writes_in_flight(device) == 1) {
+        if let Some(device) = mounted_by(&mark).into_iter().find(|device| writes_in_flight(device) == 1) {
             break device;
         }
         assert!(Instant::now() < until, "no write was ever held");

@@ -23,7 +23,7 @@ fn gated(steps: &[&str], rest: &str) -> Journal {
         { by = \"syncer\", do.syncfs = {} }";
     let steps = [&[syncer], steps].concat().join(", ");
     let phase = format!("[[phase]]\nname = \"inside\"\nuntil = \"ENOENT\"\nstep = [ {steps} ]\n");
-    let scenario = scenario(&format!("{GATE}{phase}{rest}"));
+    let scenario = scenario(&format!("{GATE}{phase}{rest}")).with_limit("2 s");
     Journal::of(&["run", &scenario.path, "--trials", "3"])
 }
 
