@@ -44,6 +44,11 @@ fn run(phases: &str) -> Journal {
     Journal::of(&["run", &scenario(&format!("{phases}{NEVER}")).path])
 }
 
+/// For steps that wait in vain.
+fn run_impatiently(phases: &str) -> Journal {
+    Journal::of(&["run", &scenario(&format!("{phases}{NEVER}")).with_limit("2 s").path])
+}
+
 fn does_well(journal: &Journal) {
     assert_eq!(journal.verdict()["verdict"], "not-reproduced", "{}", journal.verdict());
 }
@@ -130,7 +135,8 @@ fn no_such_program() {
 fn endless_program() {
     let scenario = scenario(&format!(
         "[[phase]]\nname = \"programs\"\nstep = [ {{ do.exec = {{ command = [\"sh\", \"-c\", \"sleep 1000 & sleep 1001\"] }} }} ]\n{NEVER}"
-    ));
+    ))
+    .with_limit("2 s");
     let mut command = brim(&["run", &scenario.path, "--trials", "2", "--json"]);
     let mark = mark(&mut command);
     let journal = Journal::read(&command.output().unwrap());
@@ -167,8 +173,10 @@ fn thawed() {
     let journal = Journal::of(&["run", &scenario.path, "--trials", "3"]);
     does_well(&journal);
     assert_eq!(journal.verdict()["trials"], 3);
-    let journal = run("[[phase]]\nname = \"frozen\"\nstep = [ { do.freeze = {} }, \
-        { do.pwrite = { file = \"f\", offset = \"0 B\", length = \"4 KiB\" } } ]\n");
+    let journal = run_impatiently(
+        "[[phase]]\nname = \"frozen\"\nstep = [ { do.freeze = {} }, \
+        { do.pwrite = { file = \"f\", offset = \"0 B\", length = \"4 KiB\" } } ]\n",
+    );
     assert_eq!(is_inconclusive(&journal), "pwrite did not end within its limit");
 }
 
@@ -218,7 +226,7 @@ fn waits_in_vain() {
         "{ await = { counter = \"data.may_use\", at_least = \"1 GiB\" } }",
         "{ await.kernel_log = \"no kernel says this\" }",
     ] {
-        let journal = run(&format!("[[phase]]\nname = \"wait\"\nstep = [ {wait} ]\n"));
+        let journal = run_impatiently(&format!("[[phase]]\nname = \"wait\"\nstep = [ {wait} ]\n"));
         assert_eq!(is_inconclusive(&journal), "await did not end within its limit");
     }
     // Whoever could have made it so has failed: nobody waits until the limit.
