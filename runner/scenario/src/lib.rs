@@ -10,6 +10,7 @@ mod formula;
 mod known;
 mod params;
 mod plan;
+mod print;
 mod profile;
 mod quantity;
 mod read;
@@ -24,6 +25,7 @@ mod token;
 mod written;
 
 pub use error::ScenarioError;
+pub use print::{Unprintable, print};
 pub use profile::{Files, Profile, faults};
 pub use scenario::{Scenario, Settings};
 pub use size::{duration, size};

@@ -15,7 +15,7 @@ use crate::step;
 use crate::written::Place;
 
 /// How long a step may take where the scenario does not say.
-const STEP_LIMIT: Nanos = Nanos(30_000_000_000);
+pub(crate) const STEP_LIMIT: Nanos = Nanos(30_000_000_000);
 
 /// The plan of `file` on `kind`, without its known verdicts.
 pub(crate) fn plan(

@@ -19,7 +19,7 @@ use crate::suggest;
 use crate::written::Place;
 
 /// How often a phase goes round at most that waits for an error and does not say.
-const TIMES_UNTIL: u64 = 1_000_000;
+pub(crate) const TIMES_UNTIL: u64 = 1_000_000;
 
 /// The disk's own unit.
 const SECTOR: u64 = 512;

@@ -1,0 +1,169 @@
+//! A plan as the text of a scenario that stands alone: every parameter is fixed, and what is read from it is that plan.
+//!
+//! The words are those of `schema`. Each `match` here is exhaustive, so that whoever adds a word is told to print it.
+
+mod fault;
+mod operation;
+mod value;
+
+use std::collections::BTreeMap;
+
+use brim_trial::plan::{Condition, Content, Device, Filesystem, Known, Prepare};
+use brim_trial::{Phase, Plan, Step, judge};
+
+use crate::error::ScenarioError;
+use crate::plan::STEP_LIMIT;
+use crate::scenario::{Scenario, Settings};
+use crate::step::TIMES_UNTIL;
+use value::{Table, count, duration, list, size, string};
+
+/// Why a plan cannot be written down.
+#[derive(Debug, thiserror::Error)]
+pub enum Unprintable {
+    /// Something in it has no words in a scenario.
+    #[error("{what} has no words in a scenario")]
+    NoWords {
+        /// What it is.
+        what: String,
+    },
+    /// It breaks a rule of the language.
+    #[error("it breaks a rule of the language: {0}")]
+    Refused(ScenarioError),
+    /// It holds a text that is read as another one, such as one with `${` in it.
+    #[error("its text reads as another plan")]
+    ReadsOtherwise,
+}
+
+/// The text of a scenario that says what `plan` does, with the lines of `comment` before it. Read with its defaults it is the
+/// same plan, but for [`Plan::params`]: it has none.
+///
+/// # Errors
+/// The language has no words for something in it, or it breaks a rule of the language; every plan of a scenario can be printed
+/// unless a parameter put `${` together.
+pub fn print(plan: &Plan, comment: &str) -> Result<String, Unprintable> {
+    // TOML has no control characters in its comments.
+    let shown = |letter: char| if letter.is_control() && letter != '\t' { '\u{fffd}' } else { letter };
+    let line = |line: &str| {
+        format!("# {}", line.chars().map(shown).collect::<String>()).trim_end().to_owned() + "\n"
+    };
+    let mut text: String = comment.split('\n').filter(|_| !comment.is_empty()).map(line).collect();
+    text.push_str(&body(plan)?);
+    let read = Scenario::parse(&plan.scenario, &text).map_err(Unprintable::Refused)?;
+    let read = read.plans(&Settings::default()).map_err(Unprintable::Refused)?;
+    let meant = Plan { params: BTreeMap::new(), ..plan.clone() };
+    if read == [meant] { Ok(text) } else { Err(Unprintable::ReadsOtherwise) }
+}
+
+fn body(plan: &Plan) -> Result<String, Unprintable> {
+    let Plan {
+        scenario,
+        claim,
+        source,
+        params: _,
+        device,
+        filesystem,
+        prepare,
+        phases,
+        reproduced,
+        known,
+        step_limit,
+    } = plan;
+    let mut parts = vec![keys(&[
+        ("schema", crate::SCHEMA.to_string()),
+        ("name", string(scenario)),
+        ("claim", string(claim)),
+        ("source", string(source)),
+    ])];
+    if *step_limit != STEP_LIMIT {
+        parts.push(keys(&[("step_limit", duration(*step_limit))]));
+    }
+    let Device { size: disk_size, write_cache, faults } = device;
+    let mut disk = vec![("size", size(*disk_size))];
+    if *write_cache {
+        disk.push(("write_cache", "true".to_owned()));
+    }
+    parts.push(format!("\n[device]\n{}", keys(&disk)));
+    parts.push(format!("\n[filesystem]\n{}", self::filesystem(filesystem)));
+    let Prepare { data_free } = prepare;
+    if let Some(data_free) = data_free {
+        let free = format!("{{ data_free = {} }}", string(&judge::blocks(*data_free)));
+        parts.push(format!("\n[prepare]\n{}", keys(&[("fill", free)])));
+    }
+    for row in faults {
+        parts.push(format!("\n[[fault]]\n{}", fault::row(row)?));
+    }
+    for phase in phases {
+        parts.push(format!("\n[[phase]]\n{}", self::phase(phase)));
+    }
+    for condition in reproduced {
+        parts.push(format!("\n[[reproduced]]\n{}", self::condition(condition)));
+    }
+    for known in known {
+        parts.push(format!("\n[[known]]\n{}", self::known(known)));
+    }
+    Ok(parts.concat())
+}
+
+/// One `key = value` a line.
+fn keys(pairs: &[(&str, String)]) -> String {
+    let width = pairs.iter().map(|(key, _)| key.len()).max().unwrap_or(0);
+    let lines: Vec<String> = pairs.iter().map(|(key, value)| format!("{key:<width$} = {value}\n")).collect();
+    lines.concat()
+}
+
+fn filesystem(filesystem: &Filesystem) -> String {
+    let Filesystem { kind, mkfs, mount } = filesystem;
+    let mut pairs = vec![("kind", string(kind.name()))];
+    for (key, words) in [("mkfs", mkfs), ("mount", mount)] {
+        if !words.is_empty() {
+            pairs.push((key, list(words.iter().map(|word| string(word)))));
+        }
+    }
+    keys(&pairs)
+}
+
+fn phase(phase: &Phase) -> String {
+    let Phase { name, until, times, steps } = phase;
+    let mut pairs = vec![("name", string(name))];
+    if let Some(until) = until {
+        pairs.push(("until", string(&until.to_string())));
+    }
+    let by_itself = if until.is_some() && phase.workers().len() == 1 { TIMES_UNTIL } else { 1 };
+    if *times != by_itself {
+        pairs.push(("times", count(*times)));
+    }
+    let steps: Vec<String> = steps.iter().map(|step| format!("  {},\n", self::step(step))).collect();
+    let steps = steps.concat();
+    pairs.push(("step", format!("[\n{steps}]")));
+    keys(&pairs)
+}
+
+fn step(step: &Step) -> String {
+    let Step { name, operation, by } = step;
+    let mut table = Table::new();
+    table.some("by", by.as_deref().map(string));
+    table.key(operation::key(operation), operation::value(operation));
+    table.some("name", (name != operation.verb()).then(|| string(name)));
+    table.text()
+}
+
+fn condition(condition: &Condition) -> String {
+    let Condition { step, errno, space, content } = condition;
+    let mut pairs = vec![("step", string(step))];
+    if let Some(errno) = errno {
+        pairs.push(("errno", string(&errno.to_string())));
+    }
+    if let Some(space) = space {
+        pairs.push(("space", string(&space.to_string())));
+    }
+    match content {
+        None => {}
+        Some(Content::Lost) => pairs.push(("content", string("lost"))),
+    }
+    keys(&pairs)
+}
+
+fn known(known: &Known) -> String {
+    let Known { kernel, verdict } = known;
+    keys(&[("kernel", string(&kernel.to_string())), ("verdict", string(&verdict.to_string()))])
+}

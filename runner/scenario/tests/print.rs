@@ -1,0 +1,392 @@
+//! Plans as text: what is printed is read as the same plan.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it is")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use brim_device::fault::{
+    Bucket, Delay, ErrorName, Flip, Latency, Limit, Op, Row, Seek, Sizes, Then, Unit, When,
+};
+use brim_device::{ByteRange, Ratio, Survival};
+use brim_scenario::{Scenario, Settings, Unprintable, print};
+use brim_trial::event::SpaceKind;
+use brim_trial::operation::{Expect, Release, Which};
+use brim_trial::plan::{self, Device, Filesystem, Prepare};
+use brim_trial::{
+    Bytes, Condition, Content, Errno, Expression, FilesystemKind, Known, Nanos, Operation, Phase, Plan, Step,
+    Verdict,
+};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+
+fn read(text: &str) -> Plan {
+    let scenario = Scenario::parse("printed.toml", text);
+    let scenario = scenario.unwrap_or_else(|error| panic!("{text}\n{:?}", miette::Report::new(error)));
+    let mut plans = scenario.plans(&Settings::default()).unwrap();
+    assert_eq!(plans.len(), 1);
+    plans.remove(0)
+}
+
+fn without_params(plan: &Plan) -> Plan {
+    Plan { params: BTreeMap::new(), ..plan.clone() }
+}
+
+/// Names with all that TOML has to escape.
+fn words() -> impl Strategy<Value = String> {
+    prop_oneof!["[a-z][a-z0-9 -]{0,8}[a-z]", "[a-z]['\"\\\\\n\t\u{1}é#=$}{]{0,4}[a-z]"]
+        .prop_filter("a parameter's place", |text| !text.contains("${"))
+}
+
+fn file() -> impl Strategy<Value = String> {
+    "[a-z\"' \\\\$]{1,6}(/[a-z.{]{1,4}z)?"
+        .prop_filter("a plain path", |text| !text.contains("${") && !text.starts_with('/'))
+}
+
+fn bytes() -> impl Strategy<Value = Bytes> {
+    (0u64..1 << 40, 0u32..40).prop_map(|(bytes, shift)| Bytes(bytes >> shift))
+}
+
+fn sectors() -> impl Strategy<Value = Bytes> {
+    (1u64..1 << 31).prop_map(|sectors| Bytes(sectors * 512))
+}
+
+fn nanos() -> impl Strategy<Value = Nanos> {
+    (1u64..1000, select(vec![1, 1_000, 1_000_000, 1_000_000_000, 60_000_000_000]))
+        .prop_map(|(n, unit)| Nanos(n * unit))
+}
+
+fn ratio() -> impl Strategy<Value = Ratio> {
+    (1u64..=1_000_000_000).prop_map(Ratio)
+}
+
+/// A size that every round has: sums and products, and a difference of what is larger and what is smaller.
+fn expression() -> impl Strategy<Value = Expression> {
+    let two = |build: fn(Box<Expression>, Box<Expression>) -> Expression| {
+        move |left: Expression, right: Expression| build(Box::new(left), Box::new(right))
+    };
+    let leaf = (0u64..1 << 20).prop_map(|bytes| Expression::Size(Bytes(bytes)));
+    leaf.prop_recursive(3, 12, 2, move |inner| {
+        let count = prop_oneof![(0u64..4).prop_map(Expression::Count), Just(Expression::Iteration)];
+        prop_oneof![
+            (inner.clone(), inner.clone()).prop_map(move |(one, other)| two(Expression::Add)(one, other)),
+            (count.clone(), inner.clone())
+                .prop_map(move |(one, other)| two(Expression::Multiply)(one, other)),
+            (inner.clone(), count).prop_map(move |(one, other)| two(Expression::Multiply)(one, other)),
+            inner.prop_map(move |small| {
+                let large = two(Expression::Add)(Expression::Size(Bytes(1 << 50)), small.clone());
+                two(Expression::Subtract)(large, small)
+            }),
+        ]
+    })
+}
+
+fn operation(gates: Vec<String>, faults: Vec<String>, cache: bool, alone: bool) -> BoxedStrategy<Operation> {
+    let range = || (file(), expression(), expression());
+    let mut all = vec![
+        (range(), any::<bool>())
+            .prop_map(|((file, offset, length), keep_size)| Operation::Fallocate {
+                file,
+                offset,
+                length,
+                keep_size,
+            })
+            .boxed(),
+        (range(), select(vec![Content::Random, Content::Zeroes]))
+            .prop_map(|((file, offset, length), data)| Operation::Pwrite { file, offset, length, data })
+            .boxed(),
+        (range(), select(vec![Expect::Written, Expect::Synced, Expect::Zeroes]))
+            .prop_map(|((file, offset, length), expect)| Operation::Pread { file, offset, length, expect })
+            .boxed(),
+        file().prop_map(|file| Operation::Fsync { file }).boxed(),
+        file().prop_map(|file| Operation::Fdatasync { file }).boxed(),
+        range().prop_map(|(file, offset, length)| Operation::SyncFileRange { file, offset, length }).boxed(),
+        (file(), expression()).prop_map(|(file, size)| Operation::Truncate { file, size }).boxed(),
+        file().prop_map(|file| Operation::Unlink { file }).boxed(),
+        sectors().prop_map(|size| Operation::ResizeDisk { size: size.into() }).boxed(),
+        file().prop_map(|file| Operation::Nocow { file }).boxed(),
+        file().prop_map(|path| Operation::Subvolume { path }).boxed(),
+        (file(), file(), any::<bool>())
+            .prop_map(|(of, to, read_only)| Operation::Snapshot { of, to, read_only })
+            .boxed(),
+        (range(), file(), option::of(expression()))
+            .prop_map(|((from, offset, length), to, to_offset)| Operation::Reflink {
+                to_offset: to_offset.unwrap_or_else(|| offset.clone()),
+                from,
+                to,
+                offset,
+                length,
+            })
+            .boxed(),
+        option::of(1u64..9).prop_map(|trial| Operation::Panic { trial }).boxed(),
+        select(vec![Operation::Syncfs {}, Operation::Scrub {}, Operation::DropCaches {}]).boxed(),
+    ];
+    if alone {
+        all.push(select(vec![Operation::Remount {}, Operation::Check {}]).boxed());
+    }
+    if alone && cache {
+        let odds = || prop_oneof![Just(Ratio::ZERO), (1u64..500_000_000).prop_map(Ratio)];
+        let cut = (odds(), odds())
+            .prop_map(|(kept, torn)| Operation::PowerCut { survival: Survival { kept, torn } });
+        all.push(cut.boxed());
+    }
+    if !gates.is_empty() {
+        let gate = || select(gates.clone());
+        let which = prop_oneof![
+            Just(Which::All),
+            Just(Which::Reversed),
+            (1u64..9).prop_map(Which::First),
+            Just(vec![3, 1, 2]).prop_shuffle().prop_map(Which::Only),
+        ];
+        let some = (which, option::of(select(ErrorName::ALL.to_vec())))
+            .prop_map(|(which, error)| Release { which, error });
+        all.push((gate(), 1u64..4).prop_map(|(gate, count)| Operation::Await { gate, count }).boxed());
+        all.push(
+            (gate(), option::of(some)).prop_map(|(gate, some)| Operation::Release { gate, some }).boxed(),
+        );
+        all.push(gate().prop_map(|gate| Operation::Close { gate }).boxed());
+    }
+    if !faults.is_empty() {
+        all.push(select(faults).prop_map(|fault| Operation::Arm { fault }).boxed());
+    }
+    proptest::strategy::Union::new(all).boxed()
+}
+
+fn delay() -> impl Strategy<Value = Delay> {
+    let latency = prop_oneof![
+        nanos().prop_map(Latency::Fixed),
+        nanos().prop_map(|max| Latency::Uniform { min: Nanos(max.0 / 2), max }),
+        (nanos(), nanos()).prop_map(|(mean, deviation)| Latency::Normal { mean, deviation }),
+        nanos().prop_map(|mean| Latency::Exponential { mean }),
+        (nanos(), ratio()).prop_map(|(median, sigma)| Latency::Lognormal { median, sigma }),
+        (nanos(), ratio()).prop_map(|(min, shape)| Latency::Pareto { min, shape }),
+    ];
+    (latency, option::of(Just(Nanos(3_000_000_000_000))))
+        .prop_map(|(latency, at_most)| Delay { latency, at_most })
+}
+
+fn then() -> impl Strategy<Value = Then> {
+    let rate =
+        (select(vec![Unit::Requests, Unit::Bytes]), 1u64..1 << 40, prop_oneof![Just(0), 1u64..1 << 20]);
+    prop_oneof![
+        option::of(nanos()).prop_map(|limit| Then::Hold { limit }),
+        delay().prop_map(Then::Delay),
+        rate.prop_map(|(unit, per_second, burst)| Then::Limit(Limit { unit, per_second, burst })),
+        (nanos(), 1u32..20_000, 1u64..1 << 40).prop_map(|(max, rpm, bytes_per_second)| Then::Seek(Seek {
+            min: Nanos(max.0 / 2),
+            max,
+            rpm,
+            bytes_per_second
+        })),
+        select(ErrorName::ALL.to_vec()).prop_map(Then::Error),
+        select(vec![Then::Drop, Then::Volatile, Then::Disconnect, Then::Close]),
+        option::of(1u64..9).prop_map(|sectors| Then::Torn { sectors }),
+        sectors().prop_map(|by| Then::Misdirect { by }),
+        (1u32..65, any::<bool>()).prop_map(|(bits, at_rest)| Then::Flip(Flip { bits, at_rest })),
+    ]
+}
+
+fn when(then: &Then) -> impl Strategy<Value = When> + use<> {
+    let acts_on: Vec<Op> = then.acts_on().iter().copied().filter(|op| *op != Op::Flush).collect();
+    let sizes = prop_oneof![
+        (1u64..9).prop_map(|min| Sizes { min: Some(Bytes(min)), max: None }),
+        (1u64..9).prop_map(|max| Sizes { min: Some(Bytes(1)), max: Some(Bytes(max)) }),
+    ];
+    let range =
+        (bytes(), 1u64..1 << 30).prop_map(|(offset, length)| ByteRange { offset, length: Bytes(length) });
+    let region = prop_oneof![
+        select(vec!["superblock", "data", "metadata", "system"]).prop_map(ToOwned::to_owned),
+        file().prop_map(|file| format!("file:{file}")),
+    ];
+    let number = || option::of(1u64..u64::MAX);
+    let place = (option::of(range), option::of(region), option::of(sizes));
+    let picked = (number(), number(), option::of((1u64..9, 9u64..99)), option::of(ratio()), number());
+    (subsequence(acts_on.clone(), 0..=acts_on.len()), option::of(any::<bool>()), place, picked).prop_map(
+        |(op, fua, (range, region, size), (nth, every, between, probability, times))| When {
+            op: op.into_iter().collect(),
+            fua,
+            range,
+            region,
+            size,
+            while_gate: None,
+            nth,
+            every,
+            between,
+            probability,
+            times,
+        },
+    )
+}
+
+fn faults() -> impl Strategy<Value = Vec<Row>> {
+    let row = (words(), then()).prop_flat_map(|(name, then)| {
+        when(&then).prop_map(move |when| Row { name: name.clone(), when, then: then.clone() })
+    });
+    vec(row, 0..4).prop_map(|mut rows| {
+        for (index, row) in rows.iter_mut().enumerate() {
+            row.name.push_str(&index.to_string());
+        }
+        // Whoever acts while a gate is closed stands behind it.
+        if let Some(gate) = rows.iter().position(|row| matches!(row.then, Then::Hold { .. })) {
+            let name = rows[gate].name.clone();
+            for row in &mut rows[gate + 1..] {
+                row.when.while_gate = Some(name.clone());
+            }
+        }
+        rows
+    })
+}
+
+fn phase(rows: &[Row], cache: bool) -> impl Strategy<Value = Phase> + use<> {
+    let names =
+        |which: fn(&&Row) -> bool| rows.iter().filter(which).map(|row| row.name.clone()).collect::<Vec<_>>();
+    let (gates, all) = (names(|row| matches!(row.then, Then::Hold { .. })), names(|_| true));
+    (words(), option::of(select(vec![Errno::ENOSPC, Errno::EIO])), 1u64..9, any::<bool>()).prop_flat_map(
+        move |(name, until, times, alone)| {
+            let step = (operation(gates.clone(), all.clone(), cache, alone), option::of(words()), words());
+            (vec(step, 1..5), Just(name), Just((until, times, alone))).prop_map(
+                |(steps, name, (until, times, alone))| {
+                    let steps: Vec<Step> = steps
+                        .into_iter()
+                        .map(|(operation, name, by)| Step {
+                            name: name.unwrap_or_else(|| operation.verb().to_owned()),
+                            operation,
+                            by: (!alone).then_some(by),
+                        })
+                        .collect();
+                    let phase = Phase { name, until, times, steps };
+                    // Several workers go round once.
+                    let times = if phase.workers().len() > 1 { 1 } else { times };
+                    Phase { times, ..phase }
+                },
+            )
+        },
+    )
+}
+
+fn plans() -> impl Strategy<Value = Plan> {
+    (faults(), any::<bool>(), select(FilesystemKind::ALL.to_vec()))
+        .prop_flat_map(|(rows, cache, kind)| {
+            let phases = vec(phase(&rows, cache), 1..4);
+            let head = (words(), words(), words(), sectors(), option::of(1u64..1 << 20), nanos());
+            let options = (vec(words(), 0..3), vec(words(), 0..3));
+            let condition = (
+                any::<prop::sample::Index>(),
+                option::of(select(vec![Errno::ENOSPC, Errno(117)])),
+                option::of(select(vec![SpaceKind::Data, SpaceKind::Metadata, SpaceKind::System])),
+                any::<bool>(),
+            );
+            let kernels = select(vec!["*", ">=6.13", ">=5.15, <6.1", "=6.12.40"]);
+            let verdict = select(vec![Verdict::Reproduced, Verdict::NotReproduced, Verdict::Inconclusive]);
+            (
+                Just((rows, cache, kind)),
+                phases,
+                head,
+                options,
+                vec(condition, 1..3),
+                vec((kernels, verdict), 0..3),
+            )
+        })
+        .prop_map(|((faults, write_cache, kind), phases, head, (mkfs, mount), conditions, known)| {
+            let (scenario, claim, source, size, free, step_limit) = head;
+            let names: Vec<String> =
+                phases.iter().flat_map(|phase| &phase.steps).map(|step| step.name.clone()).collect();
+            let condition =
+                |(step, errno, space, lost): (prop::sample::Index, _, Option<SpaceKind>, bool)| Condition {
+                    step: step.get(&names).clone(),
+                    errno,
+                    space: space.filter(|_| kind == FilesystemKind::Btrfs),
+                    content: lost.then_some(plan::Content::Lost),
+                };
+            Plan {
+                scenario,
+                claim,
+                source,
+                params: BTreeMap::from([("free".to_owned(), "66 blocks".to_owned())]),
+                device: Device { size, write_cache, faults },
+                filesystem: Filesystem { kind, mkfs, mount },
+                prepare: Prepare { data_free: free.map(|blocks| Bytes(blocks * 4096)) },
+                reproduced: conditions.into_iter().map(condition).collect(),
+                phases,
+                known: known
+                    .into_iter()
+                    .map(|(kernel, verdict)| Known { kernel: kernel.parse().unwrap(), verdict })
+                    .collect(),
+                step_limit,
+            }
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+    /// For all plans: what is printed is read as the same plan, whatever the comment.
+    #[test]
+    fn what_is_printed_is_read_as_the_same_plan(plan in plans(), comment in "[a-z\n\"\r\u{1}\u{7f}é]{0,20}") {
+        let text = print(&plan, &comment).unwrap_or_else(|error| panic!("{error:?}\n{plan:#?}"));
+        prop_assert_eq!(read(&text), without_params(&plan));
+        // And once more: nothing of it depends on where the plan came from.
+        prop_assert_eq!(print(&read(&text), &comment).unwrap(), text);
+    }
+}
+
+#[test]
+fn every_scenario_of_the_catalogue_prints_on_every_filesystem() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scenarios/btrfs");
+    let mut count = 0;
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        let scenario = Scenario::parse(&path.display().to_string(), &text).unwrap();
+        for kind in FilesystemKind::ALL {
+            let settings = Settings { filesystem: Some(kind), ..Settings::default() };
+            for plan in scenario.plans(&settings).unwrap() {
+                let text = print(&plan, "").unwrap_or_else(|error| panic!("{}: {error:?}", path.display()));
+                assert_eq!(read(&text), without_params(&plan), "{text}");
+                count += 1;
+            }
+        }
+    }
+    assert!(count >= 24, "{count}");
+}
+
+#[test]
+fn a_printed_scenario_looks_like_one_that_somebody_wrote() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scenarios/btrfs/fallocate-then-pwrite.toml");
+    let scenario = Scenario::parse("a.toml", &fs::read_to_string(path).unwrap()).unwrap();
+    let plan = scenario.plans(&Settings::default()).unwrap().remove(0);
+    let text = print(&plan, "free = 66 blocks\nseed 0x1").unwrap();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/printed.toml");
+    if std::env::var_os("BRIM_BLESS").is_some() {
+        fs::write(&golden, &text).unwrap();
+    }
+    assert_eq!(text, fs::read_to_string(golden).unwrap());
+}
+
+#[test]
+fn what_has_no_words_is_not_printed() {
+    let plan = {
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scenarios/btrfs/fallocate-then-pwrite.toml");
+        let scenario = Scenario::parse("a.toml", &fs::read_to_string(path).unwrap()).unwrap();
+        scenario.plans(&Settings::default()).unwrap().remove(0)
+    };
+    let refused = |change: fn(&mut Plan)| {
+        let mut plan = plan.clone();
+        change(&mut plan);
+        print(&plan, "").unwrap_err()
+    };
+    let histogram = refused(|plan| {
+        let latency = Latency::Histogram(vec![Bucket { latency: Nanos(1), count: 1 }]);
+        let then = Then::Delay(latency.into());
+        plan.device.faults.push(Row { name: "slow".to_owned(), when: When::default(), then });
+    });
+    assert!(matches!(histogram, Unprintable::NoWords { .. }), "{histogram:?}");
+    let nothing = refused(|plan| plan.phases.clear());
+    assert!(matches!(nothing, Unprintable::Refused(_)), "{nothing:?}");
+    let parameter = refused(|plan| plan.filesystem.mount.push("${i}".to_owned()));
+    assert!(matches!(parameter, Unprintable::Refused(_)), "{parameter:?}");
+}
