@@ -1,5 +1,6 @@
 //! The command line.
 
+mod bundle;
 mod ctl;
 mod kernel;
 mod log;
@@ -11,6 +12,7 @@ use brim_trial::{Bytes, FilesystemKind};
 use clap::{Args, Parser, Subcommand};
 
 use crate::rig::RigName;
+pub(crate) use bundle::Bundle;
 pub(crate) use ctl::{Ctl, CtlCommand, FaultCommand, SnapshotCommand};
 pub(crate) use kernel::Kernel;
 pub(crate) use log::{Log, Replay};
@@ -41,6 +43,9 @@ pub(crate) enum Command {
     /// Show what a write log has, or replay it
     #[command(subcommand)]
     Log(Log),
+    /// Show what a bundle has, or write the mail about it
+    #[command(subcommand)]
+    Bundle(Bundle),
     /// Get, list and show kernels for guests
     #[command(subcommand)]
     Kernel(Kernel),
@@ -104,7 +109,7 @@ pub(crate) struct Parameters {
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     /// Scenario files, or names from the catalogue
-    #[arg(required = true)]
+    #[arg(required_unless_present = "bundle")]
     pub(crate) scenarios: Vec<String>,
     #[command(flatten)]
     pub(crate) parameters: Parameters,
@@ -122,6 +127,10 @@ pub(crate) struct Run {
     /// The modules of a kernel that is a file: a directory with modules.dep; none if everything is built in
     #[arg(long, value_name = "DIR", requires = "kernel")]
     pub(crate) modules: Option<PathBuf>,
+    /// With scenarios: put each set of parameters into a bundle that somebody else can rerun, in this directory, or in this one
+    /// NAME.brim.tar.gz. Without scenarios: run that bundle again, on the disk that is in it
+    #[arg(long, value_name = "DIR|FILE")]
+    pub(crate) bundle: Option<PathBuf>,
     /// Write the verdicts to this file too, in the XML of `JUnit`
     #[arg(long, value_name = "FILE")]
     pub(crate) junit: Option<PathBuf>,
@@ -156,10 +165,13 @@ pub(crate) struct Rig {
     /// Where the kernel runs and how it gets the disk
     #[arg(long, default_value = "auto", value_name = "RIG")]
     pub(crate) rig: RigName,
-    /// The seed of everything drawn, decimal or 0x…
-    #[arg(long, default_value = "1", value_parser = seed)]
-    pub(crate) seed: u64,
+    /// The seed of everything drawn, decimal or 0x…; 1, or that of the bundle, if not given
+    #[arg(long, value_parser = seed)]
+    pub(crate) seed: Option<u64>,
 }
+
+/// What everything is drawn from where nobody says.
+pub(crate) const SEED: u64 = 1;
 
 /// A filesystem at the brim.
 #[derive(Clone, Debug, Args)]

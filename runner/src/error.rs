@@ -77,6 +77,18 @@ pub(crate) enum Error {
         path: PathBuf,
         source: io::Error,
     },
+    /// A bundle could not be read or written.
+    #[error("cannot {what} {}", path.display())]
+    #[diagnostic(help(
+        "a bundle is a NAME.brim.tar.gz; bundles of several sets of parameters go into a directory"
+    ))]
+    Bundle {
+        /// What could not be done with it.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        source: io::Error,
+    },
     /// A word on the command line is wrong.
     #[error("{what}")]
     Usage {
@@ -147,7 +159,7 @@ impl Error {
     /// The exit code for this error.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Scenario(_) | Self::Read { .. } | Self::Usage { .. } => Exit::Usage,
+            Self::Scenario(_) | Self::Read { .. } | Self::Bundle { .. } | Self::Usage { .. } => Exit::Usage,
             Self::Kernel(error) if error.is_usage() => Exit::Usage,
             Self::Interrupted => Exit::Interrupted,
             Self::State { .. } => Exit::Inconclusive,

@@ -1,12 +1,14 @@
 //! Runs plans on a rig: has a state prepared once, trials begin in it, and keeps the journal.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Instant;
 
 use brim_agent::protocol::{FaultOrder, TrialOrder};
+use brim_device::Store;
 use brim_device::fault::Row;
 use brim_trial::event::{Prepared, Run, VerdictEvent};
-use brim_trial::{Event, Plan, TrialVerdict, judge};
+use brim_trial::{Event, Plan, TrialVerdict, Verdict, judge};
 
 use crate::error::Error;
 use crate::kernel::Kernel;
@@ -21,6 +23,8 @@ const TRIAL_STRIDE: u64 = 0x9e37_79b9_7f4a_7c15;
 pub(crate) struct Settings {
     /// How many trials for each plan.
     pub(crate) trials: u32,
+    /// The number of the first: what is drawn in a trial depends on its number.
+    pub(crate) first: u32,
     /// The seed of everything drawn.
     pub(crate) seed: u64,
 }
@@ -36,18 +40,46 @@ pub(crate) fn allow(plan: &Plan, kernel: Option<&Kernel>) -> Result<(), Error> {
     })
 }
 
+/// Disks of a run.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    /// What every trial began with.
+    pub(crate) before: Store,
+    /// What the first trial with a verdict left, where the rig could tell.
+    pub(crate) after: BTreeMap<Verdict, Store>,
+}
+
 /// Runs one plan after the other; what they have in common is made once.
 pub(crate) struct Executor<'a> {
     settings: Settings,
     rig: Box<dyn Rig>,
     journal: Vec<Event>,
     sink: &'a mut dyn FnMut(&Event),
+    /// The disk that trials begin with, where it is not to be prepared.
+    origin: Option<&'a Store>,
+    keeps_disks: bool,
+    kept: Option<Kept>,
 }
 
 impl<'a> Executor<'a> {
     /// An executor that tells every event to `sink` as it happens.
     pub(crate) fn new(settings: Settings, rig: Box<dyn Rig>, sink: &'a mut dyn FnMut(&Event)) -> Self {
-        Self { settings, rig, journal: Vec::new(), sink }
+        Self { settings, rig, journal: Vec::new(), sink, origin: None, keeps_disks: false, kept: None }
+    }
+
+    /// Has the trials begin with this disk.
+    pub(crate) fn begin_with(&mut self, origin: &'a Store) {
+        self.origin = Some(origin);
+    }
+
+    /// Has the disks of each run be kept.
+    pub(crate) fn keep_disks(&mut self) {
+        self.keeps_disks = true;
+    }
+
+    /// The disks of the last run.
+    pub(crate) fn take_kept(&mut self) -> Option<Kept> {
+        self.kept.take()
     }
 
     /// Runs one plan to its verdict. `command` is the one line that runs it again.
@@ -70,9 +102,11 @@ impl<'a> Executor<'a> {
         self.prepare(plan)?;
         let mut trials = Vec::new();
         // A state that was not reached is no state to try anything in; the judge says which number was off.
-        let wanted = if judge::unreached(plan, &self.journal).is_none() { self.settings.trials } else { 0 };
+        let reached = judge::unreached(plan, &self.journal).is_none();
+        let first = self.settings.first;
+        let wanted = if reached { self.settings.trials.saturating_add(first - 1) } else { 0 };
         let at_once = u32::try_from(self.rig.at_once()).unwrap_or(1).max(1);
-        let mut next = 1;
+        let mut next = first;
         while next <= wanted {
             let last = wanted.min(next.saturating_add(at_once - 1));
             if next == last {
@@ -96,12 +130,19 @@ impl<'a> Executor<'a> {
     fn prepare(&mut self, plan: &Plan) -> Result<(), RigError> {
         let started = Instant::now();
         let data_free_wanted = plan.prepare.data_free;
-        let counters = self.rig.prepare(&Preparation {
+        let preparation = Preparation {
             size: plan.device.size,
             filesystem: plan.filesystem.clone(),
             data_free: data_free_wanted,
             write_cache: plan.device.write_cache,
-        })?;
+        };
+        let counters = match self.origin {
+            Some(origin) => self.rig.adopt(&preparation, origin)?,
+            None => self.rig.prepare(&preparation)?,
+        };
+        if self.keeps_disks {
+            self.kept = Some(Kept { before: self.rig.image()?, after: BTreeMap::new() });
+        }
         let seconds = seconds(started);
         self.emit(Event::Prepared(Prepared { data_free_wanted, counters, seconds }));
         Ok(())
@@ -115,7 +156,11 @@ impl<'a> Executor<'a> {
             sink(&event);
             journal.push(event);
         })?;
-        Ok(self.judge(plan, number))
+        let verdict = self.judge(plan, number);
+        if let (Some(kept), Some(left)) = (&mut self.kept, self.rig.take_left()) {
+            kept.after.entry(verdict.verdict).or_insert(left);
+        }
+        Ok(verdict)
     }
 
     /// Trials that the rig runs at the same time; the journal has one after the other.

@@ -5,6 +5,7 @@
     reason = "the shell that waits: limits and durations are on the real clock"
 )]
 
+mod bundle;
 mod catalogue;
 mod cli;
 mod command;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         Command::Ctl(arguments) => command::ctl::ctl(&arguments),
         Command::Log(cli::Log::Show { file, json }) => command::log::show(&file, json),
         Command::Log(cli::Log::Replay(arguments)) => command::log::replay(&arguments),
+        Command::Bundle(subcommand) => command::bundle::bundle(&subcommand),
         Command::Kernel(subcommand) => command::kernel::kernel(&subcommand),
         Command::Check { scenarios } => command::catalogue::check(&scenarios),
         Command::List { directory } => command::catalogue::list(directory.as_deref()),

@@ -11,6 +11,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use brim_agent::Failure;
+use brim_device::Store;
 use brim_trial::{Counters, Event};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
@@ -34,6 +35,17 @@ pub(crate) trait Rig {
 
     /// Runs one trial on a fork of the disk prepared last, and tells what was seen.
     fn trial(&mut self, trial: &Trial, emit: &mut dyn FnMut(Event)) -> Result<(), RigError>;
+
+    /// The content of the disk prepared last: what every trial begins with.
+    fn image(&mut self) -> Result<Store, RigError>;
+
+    /// Takes `image` for the disk that trials begin in, as if it had been prepared here; what its filesystem counts.
+    fn adopt(&mut self, preparation: &Preparation, image: &Store) -> Result<Counters, RigError>;
+
+    /// The content that the last trial left on its disk, where that can be had. It is given once.
+    fn take_left(&mut self) -> Option<Store> {
+        None
+    }
 
     /// How many trials it can run at once.
     fn at_once(&self) -> usize {
@@ -106,6 +118,9 @@ pub(crate) enum RigError {
     /// Something failed in a guest.
     #[error("in the guest: {0}")]
     Guest(String),
+    /// The content of a disk did not come through to a guest, or out of it.
+    #[error("the content of the disk did not come through the line to the guest")]
+    Image,
     /// A trial was asked for before its disk was prepared.
     #[error("no disk is prepared")]
     Unprepared,

@@ -9,6 +9,8 @@
 
 #[path = "system/bench.rs"]
 mod bench;
+#[path = "system/bundles.rs"]
+mod bundles;
 #[path = "system/ctl.rs"]
 mod ctl;
 #[path = "system/end.rs"]
@@ -62,6 +64,7 @@ fn main() {
         operations::tests(),
         regions::tests(),
         races::tests(),
+        bundles::tests(),
         program::tests(),
         rig::tests(),
         end::tests(),

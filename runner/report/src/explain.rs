@@ -17,10 +17,28 @@ pub fn explain(plan: &Plan) -> String {
     text
 }
 
+/// What is done and what it means, without what the scenario is called and where it comes from.
+#[must_use]
+pub fn steps(plan: &Plan) -> String {
+    let mut text = String::new();
+    let _ = write_state(&mut text, plan);
+    text
+}
+
 fn write_plan(text: &mut String, plan: &Plan) -> std::fmt::Result {
     writeln!(text, "{}\n", plan.scenario)?;
     writeln!(text, "Claim: {}.", plan.claim.trim_end_matches('.'))?;
     writeln!(text, "Source: {}\n", plan.source)?;
+    write_state(text, plan)?;
+    writeln!(
+        text,
+        "No step may take longer than {} s.",
+        std::time::Duration::from_nanos(plan.step_limit.0).as_secs_f64()
+    )?;
+    write_known(text, plan)
+}
+
+fn write_state(text: &mut String, plan: &Plan) -> std::fmt::Result {
     let filesystem = &plan.filesystem;
     let article = if filesystem.kind == FilesystemKind::Btrfs { "a" } else { "an" };
     write!(
@@ -58,12 +76,10 @@ fn write_plan(text: &mut String, plan: &Plan) -> std::fmt::Result {
         write_phase(text, phase)?;
     }
     let conditions: Vec<String> = plan.reproduced.iter().map(condition).collect();
-    writeln!(text, "\nReproduced means: {}.", conditions.join(", and "))?;
-    writeln!(
-        text,
-        "No step may take longer than {} s.",
-        std::time::Duration::from_nanos(plan.step_limit.0).as_secs_f64()
-    )?;
+    writeln!(text, "\nReproduced means: {}.", conditions.join(", and "))
+}
+
+fn write_known(text: &mut String, plan: &Plan) -> std::fmt::Result {
     let mut told = Vec::new();
     for known in &plan.known {
         // The first that fits counts, so a second one for the same kernels never does.

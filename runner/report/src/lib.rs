@@ -4,6 +4,8 @@ pub mod evidence;
 pub mod explain;
 pub mod junit;
 pub mod kernels;
+pub mod mail;
+pub mod recipe;
 pub mod style;
 pub mod verdict;
 

@@ -60,6 +60,12 @@ pub fn line(verdict: &VerdictEvent, swept: &[String], style: Style) -> String {
     format!("  {:<24} {coloured} {trials}{what}{unexpected}", values.join(", "))
 }
 
+/// The verdict and what was seen: `reproduced, pwrite = ENOSPC, for want of data space`.
+#[must_use]
+pub fn outcome(verdict: &VerdictEvent) -> String {
+    format!("{}, {}", verdict.verdict, symptom(verdict))
+}
+
 /// What was seen of it: the step that failed, or why nothing can be said.
 pub(crate) fn symptom(verdict: &VerdictEvent) -> String {
     match (&verdict.reason, &verdict.failed_step, verdict.errno) {

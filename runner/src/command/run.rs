@@ -9,8 +9,10 @@ use brim_scenario::Settings as ScenarioSettings;
 use brim_trial::event::VerdictEvent;
 use brim_trial::{Event, JournalLine, Plan, Verdict};
 
+use crate::bundle::{Ran, Target};
 use crate::catalogue::{self, Entry};
 use crate::cli;
+use crate::command::rerun;
 use crate::error::{Error, Exit};
 use crate::executor::{self, Executor, Settings};
 use crate::interrupt::Interrupt;
@@ -38,6 +40,9 @@ pub(crate) fn run(arguments: &cli::Run) -> Result<Exit, Error> {
 }
 
 fn run_all(arguments: &cli::Run) -> Result<Exit, Error> {
+    if let (Some(path), []) = (&arguments.bundle, arguments.scenarios.as_slice()) {
+        return rerun::rerun(arguments, path);
+    }
     let interrupt =
         Interrupt::take_over().map_err(|source| Error::Process { what: "take signals over", source })?;
     // Everything is read and checked before anything runs.
@@ -63,15 +68,21 @@ fn run_all(arguments: &cli::Run) -> Result<Exit, Error> {
         }
         progress.event(event);
     };
-    let settings = Settings { trials: arguments.trials, seed: arguments.rig.seed };
+    let sets = scenarios.iter().map(|(_, plans)| plans.len()).sum::<usize>() * kernels.len();
+    let target = arguments.bundle.as_ref().map(|path| Target::new(path, sets)).transpose()?;
+    let settings = Settings { trials: arguments.trials, first: 1, seed: seed(arguments) };
     // Of each kernel, those of each scenario.
     let mut verdicts: Vec<Vec<Vec<VerdictEvent>>> = Vec::new();
     let mut cases = Vec::new();
     for kernel in &kernels {
         let rig = arguments.rig.rig.stand(kernel.as_ref(), &interrupt)?;
         let mut executor = Executor::new(settings, rig, &mut sink);
+        if target.is_some() {
+            executor.keep_disks();
+        }
         let on_kernel = scenarios.iter().map(|(entry, plans)| {
-            let run = Run { arguments, entry, kernel: kernel.as_ref().map(|kernel| kernel.name.as_str()) };
+            let kernel = kernel.as_ref().map(|kernel| kernel.name.as_str());
+            let run = Run { arguments, entry, kernel, target: target.as_ref() };
             run.plans(&mut executor, plans, &mut cases).inspect_err(|error| {
                 if arguments.json {
                     output::json_line(&JournalLine::from(failed(error)));
@@ -94,7 +105,7 @@ fn run_all(arguments: &cli::Run) -> Result<Exit, Error> {
     Ok(if arguments.git_bisect { bisect(&verdicts) } else { exit(&verdicts) })
 }
 
-fn write_junit(path: &Path, cases: &[Case]) -> Result<(), Error> {
+pub(super) fn write_junit(path: &Path, cases: &[Case]) -> Result<(), Error> {
     let failed = |error: String| Error::Usage {
         what: format!("cannot write {}: {error}", path.display()),
         help: "name a file in a directory that is there".to_owned(),
@@ -142,6 +153,7 @@ struct Run<'a> {
     arguments: &'a cli::Run,
     entry: &'a Entry,
     kernel: Option<&'a str>,
+    target: Option<&'a Target>,
 }
 
 impl Run<'_> {
@@ -156,6 +168,7 @@ impl Run<'_> {
         let mut verdicts: Vec<VerdictEvent> = Vec::new();
         for plan in plans {
             let (verdict, journal) = executor.run(plan, self.command(plan))?;
+            self.bundle(executor, plan, (&verdict, &journal), &swept)?;
             if !self.arguments.json {
                 Progress::clear(&std::io::stderr());
                 if verdicts.is_empty() {
@@ -178,9 +191,28 @@ impl Run<'_> {
         Ok(verdicts)
     }
 
+    /// Puts what ran into its bundle, where one is wanted.
+    fn bundle(
+        &self,
+        executor: &mut Executor<'_>,
+        plan: &Plan,
+        (verdict, events): (&VerdictEvent, &[Event]),
+        swept: &[String],
+    ) -> Result<(), Error> {
+        let (Some(target), Some(kept)) = (self.target, executor.take_kept()) else { return Ok(()) };
+        let value = |name: &String| plan.params.get(name).map(|value| format!("{name}={value}"));
+        let mut sets: Vec<String> = swept.iter().filter_map(value).collect();
+        sets.extend(self.kernel.map(ToOwned::to_owned));
+        let kernel = self.kernel.unwrap_or(kernel::RUNNING);
+        let path = target.write(Ran { plan, verdict, events, kept, kernel }, &sets)?;
+        Progress::clear(&std::io::stderr());
+        output::note(&format!("bundle: {}", path.display()));
+        Ok(())
+    }
+
     /// The one line that runs a plan again.
     fn command(&self, plan: &Plan) -> String {
-        let Self { arguments, entry, kernel } = self;
+        let Self { arguments, entry, kernel, target: _ } = self;
         let mut words = vec!["brim".to_owned(), "run".to_owned(), entry.word.clone()];
         let mut option = |name: &str, value: String| words.extend([name.to_owned(), value]);
         if let Some(kernel) = kernel {
@@ -202,7 +234,7 @@ impl Run<'_> {
         for fault in &arguments.without_fault {
             option("--without-fault", fault.clone());
         }
-        option("--seed", format!("{:#x}", arguments.rig.seed));
+        option("--seed", format!("{:#x}", seed(arguments)));
         if arguments.trials > 1 {
             option("--trials", arguments.trials.to_string());
         }
@@ -210,6 +242,10 @@ impl Run<'_> {
         // Only a nul byte cannot be quoted, and no argument has one.
         quoted.unwrap_or_else(|_| words.join(" "))
     }
+}
+
+fn seed(arguments: &cli::Run) -> u64 {
+    arguments.rig.seed.unwrap_or(cli::SEED)
 }
 
 /// The parameters whose value is not the same in all plans.

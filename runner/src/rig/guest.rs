@@ -2,6 +2,7 @@
 //! executor is here. A kernel that panics or hangs takes its guest with it and nothing else: its last words are kept, and the
 //! next trial gets another guest in the same state.
 
+mod disk;
 mod elf;
 pub(crate) mod init;
 mod initramfs;
@@ -13,6 +14,8 @@ mod uml;
 use std::num::NonZeroUsize;
 use std::thread::ScopedJoinHandle;
 
+use brim_bundle::Bundle;
+use brim_device::Store;
 use brim_trial::event::Crash;
 use brim_trial::plan::Filesystem;
 use brim_trial::{Bytes, Counters, Event, FilesystemKind};
@@ -37,6 +40,8 @@ pub(crate) struct Guest {
     kernel: Kernel,
     interrupt: Interrupt,
     initramfs: Option<Initramfs>,
+    /// The disk that trials begin in, packed, where it was not prepared here.
+    adopted: Option<Vec<u8>>,
     running: Option<Running>,
     preparation: Option<Preparation>,
     /// A machine that has booted and made a filesystem, for the preparations that begin with it.
@@ -83,7 +88,7 @@ impl Guest {
     /// With no guest up yet.
     pub(crate) fn new(kernel: Kernel, interrupt: Interrupt) -> Self {
         let (initramfs, running, preparation, base, staged) = (None, None, None, None, None);
-        Self { kernel, interrupt, initramfs, running, preparation, base, staged }
+        Self { kernel, interrupt, initramfs, adopted: None, running, preparation, base, staged }
     }
 
     /// A guest for `preparation`: the one that is up, or one like it was when it had booted, or one that boots.
@@ -99,7 +104,7 @@ impl Guest {
             return Ok(());
         }
         self.boot(needs)?;
-        if self.kernel.kind == Kind::Pc {
+        if self.kernel.kind == Kind::Pc && self.adopted.is_none() {
             self.call(&Order::Make(preparation.clone()), &mut |_| {})?;
             let snapshot = self.save()?;
             self.running = Some(Running::new(Machine::resume(&snapshot)?, needs));
@@ -111,7 +116,8 @@ impl Guest {
     fn boot(&mut self, needs: Needs) -> Result<(), RigError> {
         self.running = None;
         if self.initramfs.is_none() {
-            self.initramfs = Some(Initramfs::build(&self.kernel.modules(&self.wanted())?)?);
+            let modules = self.kernel.modules(&self.wanted())?;
+            self.initramfs = Some(Initramfs::build(&modules, self.adopted.as_deref())?);
         }
         let Some(initramfs) = &self.initramfs else { return Err(RigError::Unprepared) };
         let mut running = Running::new(Machine::boot(&self.kernel, initramfs, needs)?, needs);
@@ -138,7 +144,11 @@ impl Guest {
 
     fn prepare_again(&mut self, preparation: &Preparation) -> Result<Counters, RigError> {
         self.stand(preparation)?;
-        match self.call(&Order::Prepare(preparation.clone()), &mut |_| {})? {
+        let order = match self.adopted {
+            Some(_) => Order::Adopt(preparation.clone()),
+            None => Order::Prepare(preparation.clone()),
+        };
+        match self.call(&order, &mut |_| {})? {
             Reply::Counters(counters) => Ok(counters),
             _ => Err(RigError::AgentDied),
         }
@@ -229,6 +239,34 @@ impl Rig for Guest {
             }
             ended => ended,
         }
+    }
+
+    fn image(&mut self) -> Result<Store, RigError> {
+        if self.running.is_none() {
+            self.stage()?;
+        }
+        let mut packed = Vec::new();
+        loop {
+            let Reply::Packed { digits, last } =
+                self.call(&Order::Image { from: packed.len() }, &mut |_| {})?
+            else {
+                return Err(RigError::Image);
+            };
+            packed.extend(disk::bytes(&digits).ok_or(RigError::Image)?);
+            if last {
+                break;
+            }
+        }
+        let size =
+            self.preparation.as_ref().map(|preparation| preparation.size).ok_or(RigError::Unprepared)?;
+        Bundle::unpack(packed.as_slice(), size).ok().flatten().ok_or(RigError::Image)
+    }
+
+    fn adopt(&mut self, preparation: &Preparation, image: &Store) -> Result<Counters, RigError> {
+        self.adopted = Some(Bundle::pack(image).map_err(|source| RigError::Channel { source })?);
+        // It comes with the initramfs.
+        (self.initramfs, self.running, self.base) = (None, None, None);
+        self.prepare(preparation)
     }
 
     fn at_once(&self) -> usize {

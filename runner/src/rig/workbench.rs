@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use brim_agent::protocol::TrialOrder;
+use brim_device::Store;
 use brim_device::fault::{Op, Row};
 use brim_trial::event::{Lateness, RequestCount};
 use brim_trial::plan::Filesystem;
@@ -50,13 +51,15 @@ pub(crate) struct Workbench {
     prepared: Option<(Preparation, Disk)>,
     /// What is mounted for the next trial.
     staged: Option<Disk>,
+    /// What the last trial left.
+    left: Option<Store>,
 }
 
 impl Workbench {
     /// With nothing on it.
     pub(crate) fn new(interrupt: Interrupt, link: Link) -> Self {
         let (kernel, made) = (brim_agent::kernel_release(), BTreeMap::new());
-        Self { interrupt, link, kernel, rig: None, made, prepared: None, staged: None }
+        Self { interrupt, link, kernel, rig: None, made, prepared: None, staged: None, left: None }
     }
 
     /// Mounts a fork of the prepared disk.
@@ -102,6 +105,7 @@ impl Workbench {
                 self.rig = Some(rig);
             }
         }
+        self.left = Some(disk.snapshot());
         Ok(())
     }
 
@@ -162,6 +166,27 @@ impl Rig for Workbench {
     fn trial(&mut self, trial: &Trial, emit: &mut dyn FnMut(Event)) -> Result<(), RigError> {
         self.stage()?;
         self.run(trial, emit)
+    }
+
+    fn image(&mut self) -> Result<Store, RigError> {
+        self.prepared.as_ref().map(|(_, disk)| disk.snapshot()).ok_or(RigError::Unprepared)
+    }
+
+    fn adopt(&mut self, preparation: &Preparation, image: &Store) -> Result<Counters, RigError> {
+        let disk = Disk::from_store(image.fork());
+        let mut rig = self.standing()?;
+        // What a mount writes is not for the trials to find.
+        rig.attach(&disk.fork())?;
+        rig.mount(&preparation.filesystem)?;
+        let counters = rig.counters()?;
+        rig.detach()?;
+        self.rig = Some(rig);
+        self.prepared = Some((preparation.clone(), disk));
+        Ok(counters)
+    }
+
+    fn take_left(&mut self) -> Option<Store> {
+        self.left.take()
     }
 }
 

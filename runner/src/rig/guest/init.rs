@@ -8,6 +8,7 @@ use std::time::Duration;
 use brim_agent::protocol::{self as lines, Lines};
 use brim_agent::{Failure, guest};
 
+use super::disk;
 use super::protocol::{Order, Parts, Refusal, Reply, Word};
 use crate::interrupt::Interrupt;
 use crate::output;
@@ -53,6 +54,11 @@ fn serve() -> Result<(), Failure> {
 
 fn carry_out(workbench: &mut Workbench, order: Order, host: &Host) -> Result<Reply, RigError> {
     match order {
+        Order::Adopt(preparation) => {
+            let disk = disk::packed(preparation.size)?;
+            workbench.adopt(&preparation, &disk).map(Reply::Counters)
+        }
+        Order::Image { from } => disk::part(&workbench.image()?, from),
         Order::Begin { entropy } => {
             guest::add_entropy(&entropy).map_err(RigError::Agent)?;
             Ok(Reply::Kernel { release: workbench.kernel().to_owned() })

@@ -20,6 +20,13 @@ pub(super) enum Order {
     Make(Preparation),
     /// Prepare a disk; the reply is [`Reply::Counters`].
     Prepare(Preparation),
+    /// Take the disk that the initramfs has for the prepared one; the reply is [`Reply::Counters`].
+    Adopt(Preparation),
+    /// Say what is on the prepared disk, from this byte of what it is packed to on; the reply is [`Reply::Packed`].
+    Image {
+        /// Which byte.
+        from: usize,
+    },
     /// Mount a fork of it for the next trial.
     Stage,
     /// Run a trial on what is mounted.
@@ -96,6 +103,13 @@ pub(super) enum Reply {
     },
     /// What the filesystem of the prepared disk counts.
     Counters(Counters),
+    /// A part of a disk that is packed.
+    Packed {
+        /// Its bytes, two digits each.
+        digits: String,
+        /// Nothing follows it.
+        last: bool,
+    },
 }
 
 /// A [`RigError`] on its way out of a guest.
