@@ -43,6 +43,8 @@ pub(crate) enum Command {
     /// Show what a write log has, or replay it
     #[command(subcommand)]
     Log(Log),
+    /// Show journals again: as text, or as one HTML file
+    Report(Report),
     /// Show what a bundle has, or write the mail about it
     #[command(subcommand)]
     Bundle(Bundle),
@@ -134,11 +136,30 @@ pub(crate) struct Run {
     /// Write the verdicts to this file too, in the XML of `JUnit`
     #[arg(long, value_name = "FILE")]
     pub(crate) junit: Option<PathBuf>,
+    /// Write one HTML file with the timeline, the map, the evidence: see brim report
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
     /// Exit as `git bisect run` wants it: 1 where it is reproduced, 0 where it is not, 125 where nothing can be said, 128 to
     /// stop it where the scenario or the kernel is none
     #[arg(long)]
     pub(crate) git_bisect: bool,
     /// Print the journal as JSON lines instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Report {
+    /// Journals (what `brim run --json` printed; `-` is standard input), bundles, or directories with journals
+    #[arg(required = true, value_name = "JOURNAL")]
+    pub(crate) journals: Vec<PathBuf>,
+    /// Write one HTML file with the timeline, the map, the evidence
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// Write the verdicts to this file, in the XML of `JUnit`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) junit: Option<PathBuf>,
+    /// Print the verdicts as JSON lines instead of text
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -77,6 +77,14 @@ pub(crate) enum Error {
         path: PathBuf,
         source: io::Error,
     },
+    /// A journal could not be read.
+    #[error("cannot read {}", path.display())]
+    #[diagnostic(help("a journal is what `brim run … --json` prints"))]
+    Journal {
+        /// The file.
+        path: PathBuf,
+        source: io::Error,
+    },
     /// A bundle could not be read or written.
     #[error("cannot {what} {}", path.display())]
     #[diagnostic(help(
@@ -159,7 +167,11 @@ impl Error {
     /// The exit code for this error.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Scenario(_) | Self::Read { .. } | Self::Bundle { .. } | Self::Usage { .. } => Exit::Usage,
+            Self::Scenario(_)
+            | Self::Read { .. }
+            | Self::Journal { .. }
+            | Self::Bundle { .. }
+            | Self::Usage { .. } => Exit::Usage,
             Self::Kernel(error) if error.is_usage() => Exit::Usage,
             Self::Interrupted => Exit::Interrupted,
             Self::State { .. } => Exit::Inconclusive,

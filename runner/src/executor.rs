@@ -98,6 +98,7 @@ impl<'a> Executor<'a> {
             filesystem: plan.filesystem.kind,
             seed: self.settings.seed,
             trials: self.settings.trials,
+            plan: Some(Box::new(plan.clone())),
         }));
         self.prepare(plan)?;
         let mut trials = Vec::new();

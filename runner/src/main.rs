@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         Command::Ctl(arguments) => command::ctl::ctl(&arguments),
         Command::Log(cli::Log::Show { file, json }) => command::log::show(&file, json),
         Command::Log(cli::Log::Replay(arguments)) => command::log::replay(&arguments),
+        Command::Report(arguments) => command::report::report(&arguments),
         Command::Bundle(subcommand) => command::bundle::bundle(&subcommand),
         Command::Kernel(subcommand) => command::kernel::kernel(&subcommand),
         Command::Check { scenarios } => command::catalogue::check(&scenarios),

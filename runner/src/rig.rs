@@ -3,6 +3,7 @@
 pub(crate) mod guest;
 pub(crate) mod local;
 pub(crate) mod qemu;
+mod sampler;
 pub(crate) mod workbench;
 
 use std::io;

@@ -35,6 +35,8 @@ mod program;
 mod races;
 #[path = "system/regions.rs"]
 mod regions;
+#[path = "system/report.rs"]
+mod report;
 #[path = "system/rig.rs"]
 mod rig;
 #[path = "system/run.rs"]
@@ -65,6 +67,7 @@ fn main() {
         regions::tests(),
         races::tests(),
         bundles::tests(),
+        report::tests(),
         program::tests(),
         rig::tests(),
         end::tests(),

@@ -102,6 +102,11 @@ impl Mounted {
         self.fsid
     }
 
+    /// Where btrfs shows its counters.
+    pub(crate) fn sysfs_of_btrfs(&self) -> Option<&Path> {
+        (self.kind() == FilesystemKind::Btrfs).then_some(self.sysfs.as_path())
+    }
+
     /// Its own counters, now.
     pub(crate) fn counters(&self) -> Result<Counters, Failure> {
         match self.kind() {

@@ -1,6 +1,7 @@
 //! The phases of a trial, step by step, and what is read before and after.
 
-use std::sync::{Mutex, PoisonError};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError, mpsc};
 
 use brim_trial::event::{SpaceKind, StepEvent, When};
 use brim_trial::operation::Range;
@@ -12,6 +13,7 @@ use crate::device::Device;
 use crate::filesystem::Mounted;
 use crate::kernel_log::KernelLog;
 use crate::protocol::{Ask, TrialOrder};
+use crate::sampler;
 use crate::site::Site;
 use crate::steps::{self, Outcome, Steps};
 use crate::sys;
@@ -37,6 +39,8 @@ pub(crate) struct Bench<'a> {
     pub(crate) asks: &'a Asks,
     /// Where events go.
     pub(crate) emit: &'a (dyn Fn(Event) -> Result<(), Failure> + Sync),
+    /// Who is told when the first step begins.
+    pub(crate) began: &'a (dyn Fn(u64) -> Result<(), Failure> + Sync),
 }
 
 /// Runs a trial.
@@ -49,8 +53,26 @@ pub(crate) fn run(order: &TrialOrder, mut bench: Bench<'_>) -> Result<(), Failur
     let counters = bench.site.with(Mounted::counters)?;
     (bench.emit)(Event::Counters { trial, when: When::Before, counters })?;
     bench.steps(order).arm_first()?;
+    let began = sys::monotonic();
+    (bench.began)(began)?;
+    let sysfs = bench.site.with(|mounted| Ok(mounted.sysfs_of_btrfs().map(Path::to_owned)))?;
+    let series = std::thread::scope(|scope| {
+        let (over, ended) = mpsc::channel();
+        let sampler = sysfs.map(|sysfs| scope.spawn(move || sampler::watch(&sysfs, trial, began, &ended)));
+        let done = phases(order, &bench, began);
+        // It may have ended by itself.
+        let _told = over.send(());
+        done.map(|()| sampler.and_then(|sampler| sampler.join().ok().flatten()))
+    })?;
+    if let Some(series) = series {
+        (bench.emit)(Event::Series(series))?;
+    }
+    after(trial, &mut bench)
+}
+
+fn phases(order: &TrialOrder, bench: &Bench<'_>, began: u64) -> Result<(), Failure> {
     for (index, phase) in order.phases.iter().enumerate() {
-        let run = Run { order, index, phase, bench: &bench };
+        let run = Run { order, index, phase, bench, began };
         match run.phase()? {
             End::Rounds | End::GivenUp => {}
             // What the phase waited for is how it ends; any other error ends the trial.
@@ -58,7 +80,7 @@ pub(crate) fn run(order: &TrialOrder, mut bench: Bench<'_>) -> Result<(), Failur
             End::Failed(_) | End::Overdue => break,
         }
     }
-    after(trial, &mut bench)
+    Ok(())
 }
 
 impl Bench<'_> {
@@ -97,6 +119,8 @@ struct Run<'a, 'b> {
     index: usize,
     phase: &'a Phase,
     bench: &'a Bench<'b>,
+    /// When the first step of the trial began.
+    began: u64,
 }
 
 /// How a worker ended, and how often it did each step of the phase without an error.
@@ -261,6 +285,7 @@ impl Run<'_, '_> {
             space,
             space_counted,
             nanos: Nanos(to - from),
+            at: Some(Nanos(to.saturating_sub(self.began))),
             by: step.by.clone(),
             held: outcome.held.clone(),
             problem: outcome.problem.clone(),

@@ -97,9 +97,15 @@ pub struct FaultOrder {
 /// What the agent says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "it is made, sent and taken apart; nobody keeps one")]
 pub enum Message {
     /// Something was seen.
     Event(Event),
+    /// The first step of a trial begins: now, by `CLOCK_MONOTONIC` of this kernel, in nanoseconds.
+    Began {
+        /// When.
+        at: u64,
+    },
     /// A step wants something of the disk, and waits for its [`Command::Answer`]. Several may wait at once.
     Ask {
         /// Told in the answer.

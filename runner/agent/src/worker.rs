@@ -173,6 +173,10 @@ impl Worker {
             watch: &self.watch,
             asks: &self.asks,
             emit: &emit,
+            began: &|at| {
+                let channel = channel.lock().unwrap_or_else(PoisonError::into_inner);
+                protocol::send(&channel, &Message::Began { at }).trying(|| "tell the executor".to_owned())
+            },
         };
         let ended = phase::run(order, bench);
         self.mounted = site.leave();

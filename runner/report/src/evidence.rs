@@ -229,8 +229,8 @@ fn faults(events: &[Event], trial: u32) -> Vec<String> {
                     if *firings == 0 { ": it never fired, so this trial says nothing of it" } else { "" };
                 let overdue =
                     if *overdue { "; its gate opened by itself when its limit was over" } else { "" };
-                let late = lateness.map(|Lateness { p50, p99, max, .. }| {
-                    let [p50, p99, max] = [p50, p99, max].map(microseconds);
+                let late = lateness.as_ref().map(|Lateness { p50, p99, max, .. }| {
+                    let [p50, p99, max] = [*p50, *p99, *max].map(microseconds);
                     format!("; late by {p50} at the median, {p99} at the 99th percentile, {max} at most")
                 });
                 let late = late.unwrap_or_default();

@@ -112,7 +112,7 @@ pub(crate) fn counts(verdict: &VerdictEvent) -> String {
     }
 }
 
-fn expectation(verdict: &VerdictEvent) -> String {
+pub(crate) fn expectation(verdict: &VerdictEvent) -> String {
     match (verdict.known, verdict.expected) {
         (Some(known), _) if verdict.verdict == Verdict::Inconclusive => {
             format!("{known} was known for this kernel")

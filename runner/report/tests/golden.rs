@@ -79,7 +79,7 @@ fn a_range_is_one_line_a_value() {
 /// A journal line that was read and is written again is the same line.
 #[test]
 fn the_journal_survives_a_round_trip() {
-    for name in ["reproduced", "out-of-reach", "stuck", "range"] {
+    for name in ["reproduced", "out-of-reach", "stuck", "range", "timed"] {
         for line in fs::read_to_string(golden(&format!("{name}.jsonl"))).unwrap().lines() {
             let read: JournalLine = serde_json::from_str(line).unwrap();
             assert_eq!(serde_json::to_string(&read).unwrap(), line);

@@ -84,7 +84,7 @@ fn expression() -> impl Strategy<Value = Expression> {
     })
 }
 
-fn operation(gates: Vec<String>, faults: Vec<String>, cache: bool, alone: bool) -> BoxedStrategy<Operation> {
+fn operation(gates: &[String], faults: &[String], cache: bool, alone: bool) -> BoxedStrategy<Operation> {
     let range = || (file(), expression(), expression());
     let mut all = vec![
         (range(), any::<bool>())
@@ -134,7 +134,7 @@ fn operation(gates: Vec<String>, faults: Vec<String>, cache: bool, alone: bool) 
         all.push(cut.boxed());
     }
     if !gates.is_empty() {
-        let gate = || select(gates.clone());
+        let gate = || select(gates.to_vec());
         let which = prop_oneof![
             Just(Which::All),
             Just(Which::Reversed),
@@ -150,7 +150,7 @@ fn operation(gates: Vec<String>, faults: Vec<String>, cache: bool, alone: bool) 
         all.push(gate().prop_map(|gate| Operation::Close { gate }).boxed());
     }
     if !faults.is_empty() {
-        all.push(select(faults).prop_map(|fault| Operation::Arm { fault }).boxed());
+        all.push(select(faults.to_vec()).prop_map(|fault| Operation::Arm { fault }).boxed());
     }
     proptest::strategy::Union::new(all).boxed()
 }
@@ -246,7 +246,7 @@ fn phase(rows: &[Row], cache: bool) -> impl Strategy<Value = Phase> + use<> {
     let (gates, all) = (names(|row| matches!(row.then, Then::Hold { .. })), names(|_| true));
     (words(), option::of(select(vec![Errno::ENOSPC, Errno::EIO])), 1u64..9, any::<bool>()).prop_flat_map(
         move |(name, until, times, alone)| {
-            let step = (operation(gates.clone(), all.clone(), cache, alone), option::of(words()), words());
+            let step = (operation(&gates, &all, cache, alone), option::of(words()), words());
             (vec(step, 1..5), Just(name), Just((until, times, alone))).prop_map(
                 |(steps, name, (until, times, alone))| {
                     let steps: Vec<Step> = steps

@@ -9,7 +9,7 @@ use brim_trial::{Event, JournalLine, Verdict};
 
 use crate::bundle::{self, Opened};
 use crate::cli;
-use crate::command::run;
+use crate::command::{report, run};
 use crate::error::{Error, Exit};
 use crate::executor::{self, Executor, Settings};
 use crate::interrupt::Interrupt;
@@ -30,9 +30,13 @@ pub(crate) fn rerun(arguments: &cli::Run, path: &Path) -> Result<Exit, Error> {
     let seed = arguments.rig.seed.unwrap_or(manifest.verdict.seed);
     let settings = Settings { trials: arguments.trials, first: manifest.trial, seed };
     let mut progress = Progress::on_stderr(!arguments.json);
+    let mut told = Vec::new();
     let mut sink = |event: &Event| {
         if arguments.json {
             output::json_line(&JournalLine::from(event.clone()));
+        }
+        if arguments.html.is_some() {
+            told.push(event.clone());
         }
         progress.event(event);
     };
@@ -54,6 +58,9 @@ pub(crate) fn rerun(arguments: &cli::Run, path: &Path) -> Result<Exit, Error> {
     }
     if let Some(path) = &arguments.junit {
         run::write_junit(path, &cases)?;
+    }
+    if let Some(path) = &arguments.html {
+        report::write_html(path, &told, vec!["this run".to_owned()])?;
     }
     Ok(exit)
 }

@@ -12,7 +12,7 @@ use brim_trial::{Event, JournalLine, Plan, Verdict};
 use crate::bundle::{Ran, Target};
 use crate::catalogue::{self, Entry};
 use crate::cli;
-use crate::command::rerun;
+use crate::command::{report, rerun};
 use crate::error::{Error, Exit};
 use crate::executor::{self, Executor, Settings};
 use crate::interrupt::Interrupt;
@@ -62,9 +62,13 @@ fn run_all(arguments: &cli::Run) -> Result<Exit, Error> {
         kernels.iter().try_for_each(|kernel| executor::allow(plan, kernel.as_ref()))?;
     }
     let mut progress = Progress::on_stderr(!arguments.json);
+    let mut told = Vec::new();
     let mut sink = |event: &Event| {
         if arguments.json {
             output::json_line(&JournalLine::from(event.clone()));
+        }
+        if arguments.html.is_some() {
+            told.push(event.clone());
         }
         progress.event(event);
     };
@@ -93,6 +97,9 @@ fn run_all(arguments: &cli::Run) -> Result<Exit, Error> {
     }
     if let Some(path) = &arguments.junit {
         write_junit(path, &cases)?;
+    }
+    if let Some(path) = &arguments.html {
+        report::write_html(path, &told, vec!["this run".to_owned()])?;
     }
     if kernels.len() > 1 && !arguments.json {
         let names: Vec<&str> = kernels.iter().map(|kernel| kernel::name(kernel.as_ref())).collect();

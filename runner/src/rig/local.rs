@@ -27,6 +27,7 @@ use nbd_server::{Disk, Fault, Held, ListenError, Listener, Server};
 
 use crate::interrupt::Interrupt;
 use crate::rig::RigError;
+use crate::rig::sampler::Sampler;
 use agent::Agent;
 use asks::{AWAIT_TICK, Awaits};
 
@@ -59,6 +60,8 @@ pub(crate) struct Local {
     server: Server,
     attached: Option<Attached>,
     awaits: Awaits,
+    /// Looks at the disk during a trial.
+    sampler: Option<Sampler>,
     /// The faults of the trial, in force or not.
     rows: Vec<Row>,
     interrupt: Interrupt,
@@ -87,7 +90,8 @@ impl Local {
     pub(crate) fn start(interrupt: Interrupt, link: Link) -> Result<Self, RigError> {
         let agent = Agent::start().map_err(|source| RigError::AgentStart { source })?;
         let (server, awaits) = (Server::new(), Awaits::default());
-        Ok(Self { link, agent, server, attached: None, awaits, rows: Vec::new(), interrupt, programs: false })
+        let (attached, sampler, rows, programs) = (None, None, Vec::new(), false);
+        Ok(Self { link, agent, server, attached, awaits, sampler, rows, interrupt, programs })
     }
 
     /// Puts `disk` under the kernel.
@@ -174,7 +178,13 @@ impl Local {
     ) -> Result<(), RigError> {
         self.awaits = Awaits::default();
         self.rows = faults.to_vec();
-        self.call(&Command::Trial(order), emit).map(drop)
+        let trial = order.trial;
+        self.sampler = self.attached.as_ref().and_then(|attached| Sampler::start(&attached.disk, faults));
+        let ended = self.call(&Command::Trial(order), emit).map(drop);
+        if let Some(series) = self.sampler.take().and_then(|sampler| sampler.end(trial)) {
+            emit(Event::Series(series));
+        }
+        ended
     }
 
     /// Runs a program at the mount, on our own standard streams.
@@ -230,6 +240,7 @@ impl Local {
                     overdue = Overdue::GatesOpened(Instant::now());
                 }
                 Some(Message::Event(event)) => emit(event),
+                Some(Message::Began { at }) => self.sampler.iter().for_each(|sampler| sampler.began(at)),
                 Some(Message::Ask { id, ask }) => self.asked(id, ask)?,
                 None => overdue = self.escalate(overdue)?,
             }

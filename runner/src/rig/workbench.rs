@@ -7,7 +7,7 @@ use brim_device::Store;
 use brim_device::fault::{Op, Row};
 use brim_trial::event::{Lateness, RequestCount};
 use brim_trial::plan::Filesystem;
-use brim_trial::{Bytes, Counters, Event};
+use brim_trial::{Bytes, Counters, Event, Nanos};
 use nbd_server::{Disk, DiskOptions, Fault, Stats};
 use serde::{Deserialize, Serialize};
 
@@ -207,7 +207,21 @@ pub(crate) fn requests(trial: u32, disk: &Disk, before: Stats) -> Event {
 /// What a row did in a trial.
 pub(crate) fn fault(trial: u32, fault: Fault) -> Event {
     let Fault { row, matches, firings, overdue, lateness, .. } = fault;
-    let lateness =
-        lateness.map(|late| Lateness { count: late.count, p50: late.p50, p99: late.p99, max: late.max });
+    let lateness = lateness.map(|late| Lateness {
+        count: late.count,
+        p50: late.p50,
+        p99: late.p99,
+        max: late.max,
+        histogram: in_powers_of_two(&late.steps),
+    });
     Event::Fault { trial, row: row.name, matches, firings, overdue, lateness }
+}
+
+/// Counts by their upper ends, those together that have the same next power of two.
+fn in_powers_of_two(steps: &[(Nanos, u64)]) -> Vec<(Nanos, u64)> {
+    let mut powers: BTreeMap<Nanos, u64> = BTreeMap::new();
+    for (upper, count) in steps {
+        *powers.entry(Nanos(upper.0.checked_next_power_of_two().unwrap_or(u64::MAX))).or_default() += count;
+    }
+    powers.into_iter().collect()
 }

@@ -11,6 +11,7 @@ use crate::errno::Errno;
 use crate::filesystem::FilesystemKind;
 use crate::judge::Verdict;
 use crate::operation::Range;
+use crate::plan::Plan;
 
 /// One line of the journal (`events.jsonl`, and `--json` on stdout).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,6 +84,8 @@ pub enum Event {
         /// By operation: `read`, `write`, `flush`, `trim`, `zeroes`. What was not asked for is not here.
         requests: BTreeMap<String, RequestCount>,
     },
+    /// Numbers over the time of a trial.
+    Series(Series),
     /// What a fault row did in a trial.
     Fault {
         /// Which trial.
@@ -128,7 +131,7 @@ pub const TICKETS: &str = "tickets";
 pub const KERNEL_LOG: &str = "kernel-log";
 
 /// How much later than asked requests were answered, in nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lateness {
     /// How many requests.
     pub count: u64,
@@ -138,6 +141,24 @@ pub struct Lateness {
     pub p99: Nanos,
     /// The worst.
     pub max: Nanos,
+    /// How many were late by at most so much, and by more than the one before, in powers of two.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub histogram: Vec<(Nanos, u64)>,
+}
+
+/// Numbers over the time of a trial, as far as they changed. Each holds from its moment to the next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Series {
+    /// Which trial.
+    pub trial: u32,
+    /// What they are about: `counters` of the filesystem, `requests` of the disk.
+    pub of: String,
+    /// The moments, since the first step began.
+    pub at: Vec<Nanos>,
+    /// What the numbers are called. Of the disk: `write` (how many so far), `write.bytes`, `held GATE`, `fired FAULT`.
+    pub names: Vec<String>,
+    /// Of each name its value at each moment.
+    pub values: Vec<Vec<u64>>,
 }
 
 /// Requests of one operation.
@@ -166,6 +187,9 @@ pub struct Run {
     pub seed: u64,
     /// How many trials are asked for.
     pub trials: u32,
+    /// What is done in each: judged by it, the events come to the verdict that is here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Box<Plan>>,
 }
 
 /// How the preparation ended.
@@ -221,6 +245,9 @@ pub struct StepEvent {
     pub space_counted: bool,
     /// How long it took.
     pub nanos: Nanos,
+    /// When it ended, since the first step of the trial began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Nanos>,
     /// The worker that did it, where it is not the main one.
     pub by: Option<String>,
     /// What the gate held when `await` looked, or what `release` let go, in that order.

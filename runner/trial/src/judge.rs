@@ -240,6 +240,7 @@ mod tests {
             space,
             space_counted: false,
             nanos: Nanos(1),
+            at: None,
             by: None,
             held: None,
             problem: None,

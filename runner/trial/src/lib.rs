@@ -10,6 +10,7 @@ pub mod judge;
 pub mod kernel;
 pub mod operation;
 pub mod plan;
+pub mod series;
 
 pub use brim_device::{BLOCK, ByteRange, Bytes, Nanos, Survival};
 pub use counters::Counters;
