@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use brim_trial::FilesystemKind;
+use brim_trial::{FilesystemKind, Known};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -65,6 +65,37 @@ impl Setting {
         let text = serde_json::to_string(self).unwrap_or_default();
         CellId(format!("{:016x}", first(&Sha256::digest(text.as_bytes()))))
     }
+
+    /// The line that runs it again, but for its seed.
+    #[must_use]
+    pub fn command(&self) -> String {
+        let mut words = vec!["brim".to_owned(), "run".to_owned(), self.scenario.clone()];
+        let mut option = |name: &str, value: String| words.extend([name.to_owned(), value]);
+        if self.kernel != RUNNING {
+            option("--kernel", self.kernel.clone());
+        }
+        if let Some(filesystem) = self.filesystem {
+            option("--filesystem", filesystem.to_string());
+        }
+        for (name, value) in &self.params {
+            option("--set", format!("{name}={value}"));
+        }
+        // `=`, since the first word of mkfs' begins with a dash.
+        for (name, list) in [("--mkfs", &self.mkfs), ("--mount", &self.mount)] {
+            if let Some(list) = list {
+                words
+                    .push(format!("{name}={}", if name == "--mkfs" { quoted(list) } else { list.join(",") }));
+            }
+        }
+        let mut option = |name: &str, value: String| words.extend([name.to_owned(), value]);
+        if let Some(profile) = &self.profile {
+            option("--config", profile.clone());
+        }
+        for fault in &self.without_fault {
+            option("--without-fault", fault.clone());
+        }
+        quoted(&words)
+    }
 }
 
 /// A cell in a campaign.
@@ -80,6 +111,11 @@ pub struct Cell {
     /// What it varies.
     #[serde(flatten)]
     pub setting: Setting,
+    /// The line that runs it again, but for `--seed` and a trial's seed.
+    pub command: String,
+    /// What is expected of it; the first entry whose kernel matches counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub known: Vec<Known>,
 }
 
 /// The seed of one trial. It depends on the campaign's seed, the cell and the number alone, so that no other trial moves it.
@@ -90,6 +126,11 @@ pub fn seed(campaign: u64, cell: &CellId, number: u32) -> u64 {
     hash.update(cell.0.as_bytes());
     hash.update(number.to_le_bytes());
     first(&hash.finalize())
+}
+
+fn quoted(words: &[String]) -> String {
+    // Only a nul byte cannot be quoted, and no word of a campaign file has one.
+    shlex::try_join(words.iter().map(String::as_str)).unwrap_or_else(|_| words.join(" "))
 }
 
 /// The first 64 bits of a digest.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::cell::{Cell, CellId};
+use crate::cell::Cell;
 use crate::record::hexadecimal;
 
 /// `campaign.json`.
@@ -31,8 +31,6 @@ pub struct Head {
     pub sweeps: Vec<Sweep>,
     /// Every cell, those of other shards too, in canonical order.
     pub cells: Vec<Cell>,
-    /// The line that runs a cell's first trial again, by cell; `0x…` at its end is the trial's seed.
-    pub commands: std::collections::BTreeMap<CellId, String>,
 }
 
 /// One part of several: rows are dealt out in turn.

@@ -6,12 +6,23 @@
 //! result of one that was not.
 
 pub mod cell;
+pub mod file;
 pub mod head;
+pub mod ledger;
+pub mod pairwise;
 pub mod record;
 pub mod result;
+pub mod row;
+mod sample;
+mod search;
+pub mod signature;
+pub mod statistics;
+pub mod tried;
 
 pub use cell::{Cell, CellId};
+pub use file::{Campaign, Missing, World};
 pub use head::Head;
+pub use ledger::Ledger;
 pub use record::TrialRecord;
 pub use result::CampaignResult;
 

@@ -75,6 +75,9 @@ pub struct CellResult {
     pub rate: Option<Rate>,
     /// Why there are no more.
     pub ended: CellEnded,
+    /// Whether every trial came to what was known of it on this kernel; none where nothing was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_known: Option<bool>,
     /// How it failed, by signature: how many trials.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub signatures: BTreeMap<String, u32>,
@@ -110,6 +113,8 @@ pub enum CellEnded {
     Above,
     /// The rate is below the one that was asked about.
     Below,
+    /// Its one trial agrees with its neighbours in a search.
+    Agrees,
     /// The state was not reached.
     Unreached,
     /// The rig could not run it.
@@ -148,6 +153,8 @@ pub enum Found {
         above_after: bool,
         /// That it is there, if the rate crosses once.
         confidence: f64,
+        /// How many values between the two could not be decided: the rate is near the one that is asked about there.
+        undecided: usize,
         /// How many values beside those of the search agree.
         verified: usize,
     },
