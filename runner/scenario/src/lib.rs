@@ -8,6 +8,7 @@ mod error;
 mod fault;
 mod formula;
 mod known;
+mod language;
 mod params;
 mod plan;
 mod print;
@@ -25,9 +26,11 @@ mod token;
 mod written;
 
 pub use error::ScenarioError;
+pub use language::Document;
 pub use print::{Unprintable, print};
 pub use profile::{Files, Profile, faults};
 pub use scenario::{Scenario, Settings};
+pub use schema::{Scalar, Shape, Table, Values};
 pub use size::{duration, size};
 
 /// The scenario language that this crate reads: the value of the key `schema`.

@@ -177,6 +177,18 @@ impl Plan {
         true
     }
 
+    /// Puts it on another kind of disk: `rows` are in force before its own. What was known is known no more.
+    pub fn on_disk(&mut self, write_cache: bool, rows: &[Row]) {
+        self.device.write_cache |= write_cache;
+        // Its own faults keep their names, which steps may speak of.
+        let own = |name: &str| self.device.faults.iter().any(|row| row.name == name);
+        let name = |row: &Row| if own(&row.name) { format!("disk {}", row.name) } else { row.name.clone() };
+        let mut faults: Vec<Row> = rows.iter().map(|row| Row { name: name(row), ..row.clone() }).collect();
+        faults.append(&mut self.device.faults);
+        self.device.faults = faults;
+        self.known.clear();
+    }
+
     /// The verdict that is expected on the kernel `release`, where one is known.
     #[must_use]
     pub fn known_on(&self, release: &str) -> Option<Verdict> {
