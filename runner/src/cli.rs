@@ -45,6 +45,8 @@ pub(crate) enum Command {
     Log(Log),
     /// Show journals again: as text, or as one HTML file
     Report(Report),
+    /// Make a scenario that fails smaller, while it fails in the same way
+    Shrink(Shrink),
     /// Show what a bundle has, or write the mail about it
     #[command(subcommand)]
     Bundle(Bundle),
@@ -162,6 +164,28 @@ pub(crate) struct Report {
     /// Print the verdicts as JSON lines instead of text
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Shrink {
+    /// A scenario file, a name from the catalogue, or a bundle
+    pub(crate) scenario: String,
+    #[command(flatten)]
+    pub(crate) parameters: Parameters,
+    /// How often each smaller one is tried
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) trials: u32,
+    /// In how many of these trials it has to fail in the same way; in most of them if not given
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) hits: Option<u32>,
+    #[command(flatten)]
+    pub(crate) rig: Rig,
+    /// The kernel to try it on: a name of `brim kernel list`, a file, or `running`; that of the bundle, or the running one, if not given
+    #[arg(long, value_name = "KERNEL")]
+    pub(crate) kernel: Option<String>,
+    /// Where the scenario that is left is written
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
 }
 
 #[derive(Debug, Args)]

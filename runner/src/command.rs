@@ -12,3 +12,4 @@ pub(crate) mod report;
 pub(crate) mod rerun;
 pub(crate) mod run;
 pub(crate) mod serve;
+pub(crate) mod shrink;

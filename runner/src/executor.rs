@@ -1,7 +1,7 @@
 //! Runs plans on a rig: has a state prepared once, trials begin in it, and keeps the journal.
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
+use std::ops::{ControlFlow, RangeInclusive};
 use std::time::Instant;
 
 use brim_agent::protocol::{FaultOrder, TrialOrder};
@@ -120,6 +120,39 @@ impl<'a> Executor<'a> {
         let verdict = self.verdict(plan, &trials, seconds(started), command);
         self.emit(Event::Verdict(Box::new(verdict.clone())));
         Ok((verdict, std::mem::take(&mut self.journal)))
+    }
+
+    /// The release of the kernel that trials run on.
+    pub(crate) fn kernel(&self) -> &str {
+        self.rig.kernel()
+    }
+
+    /// How many trials are asked for.
+    pub(crate) fn trials(&self) -> u32 {
+        self.settings.trials
+    }
+
+    /// Runs trials of a plan one by one until `enough` has seen what it wants; it is given the verdict of each, and all events of the
+    /// plan. None runs where the state was not reached.
+    pub(crate) fn try_out(
+        &mut self,
+        plan: &Plan,
+        enough: &mut dyn FnMut(&TrialVerdict, &[Event]) -> ControlFlow<()>,
+    ) -> Result<(), RigError> {
+        self.journal.clear();
+        self.prepare(plan)?;
+        if judge::unreached(plan, &self.journal).is_some() {
+            return Ok(());
+        }
+        for number in
+            (self.settings.first..).take(usize::try_from(self.settings.trials).unwrap_or(usize::MAX))
+        {
+            let verdict = self.trial(plan, number)?;
+            if enough(&verdict, &self.journal).is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn emit(&mut self, event: Event) {

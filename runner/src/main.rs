@@ -47,6 +47,7 @@ fn main() -> ExitCode {
         Command::Log(cli::Log::Show { file, json }) => command::log::show(&file, json),
         Command::Log(cli::Log::Replay(arguments)) => command::log::replay(&arguments),
         Command::Report(arguments) => command::report::report(&arguments),
+        Command::Shrink(arguments) => command::shrink::run(&arguments),
         Command::Bundle(subcommand) => command::bundle::bundle(&subcommand),
         Command::Kernel(subcommand) => command::kernel::kernel(&subcommand),
         Command::Check { scenarios } => command::catalogue::check(&scenarios),

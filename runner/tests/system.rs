@@ -43,6 +43,8 @@ mod rig;
 mod run;
 #[path = "system/serve.rs"]
 mod serve;
+#[path = "system/shrink.rs"]
+mod shrink;
 #[path = "system/workers.rs"]
 mod workers;
 
@@ -67,6 +69,7 @@ fn main() {
         regions::tests(),
         races::tests(),
         bundles::tests(),
+        shrink::tests(),
         report::tests(),
         program::tests(),
         rig::tests(),

@@ -17,6 +17,7 @@ mod quantity;
 mod read;
 mod scenario;
 mod schema;
+mod shrink;
 mod size;
 mod step;
 mod suggest;
@@ -31,6 +32,7 @@ pub use print::{Unprintable, print};
 pub use profile::{Files, Profile, faults};
 pub use scenario::{Scenario, Settings};
 pub use schema::{Scalar, Shape, Table, Values};
+pub use shrink::{Shrunk, shrink};
 pub use size::{duration, size};
 
 /// The scenario language that this crate reads: the value of the key `schema`.

@@ -1,0 +1,139 @@
+//! Smaller sizes: of records and files, of the disk, and of what is free on it.
+
+use std::collections::BTreeSet;
+
+use brim_trial::{BLOCK, Bytes, Expression, Operation, Plan};
+
+use super::Search;
+
+/// What the size of a disk is tried in.
+const MIB: u64 = 1 << 20;
+
+impl<E> Search<'_, E> {
+    /// Each size that steps name, the same in all that name it, so that what belongs together stays together; the free blocks; the
+    /// disk.
+    pub(super) fn sizes(&mut self) -> Result<(), E> {
+        while self.all_halved()? {}
+        for size in sizes(&self.plan).into_iter().rev() {
+            let mut size = size;
+            while let Some(smaller) = self.smaller(size)? {
+                size = smaller;
+            }
+        }
+        while self.less_free()? {}
+        while self.smaller_disk()? {}
+        Ok(())
+    }
+
+    /// All sizes of steps and the free blocks at once, which keeps what they are to one another.
+    fn all_halved(&mut self) -> Result<bool, E> {
+        if sizes(&self.plan).into_iter().all(|size| size.0 <= 1) {
+            return Ok(false);
+        }
+        self.with("all sizes halved", |plan| {
+            for size in expressions(plan).flat_map(constants) {
+                size.0 /= 2;
+            }
+            if let Some(free) = &mut plan.prepare.data_free {
+                free.0 = free.0 / 2 / BLOCK.0 * BLOCK.0;
+            }
+        })
+    }
+
+    /// A smaller size instead of `size`, where one does.
+    fn smaller(&mut self, size: Bytes) -> Result<Option<Bytes>, E> {
+        let down = |bytes: u64, unit: Bytes| bytes / unit.0 * unit.0;
+        let candidates = [0, 1, BLOCK.0, down(size.0 / 2, BLOCK), down(size.0, BLOCK), size.0 / 2];
+        let candidates: BTreeSet<u64> = candidates.into_iter().filter(|smaller| *smaller < size.0).collect();
+        for smaller in candidates.into_iter().map(Bytes) {
+            let took = self.with(&format!("{smaller} instead of {size}"), |plan| {
+                for constant in expressions(plan).flat_map(constants).filter(|constant| **constant == size) {
+                    *constant = smaller;
+                }
+            })?;
+            if took {
+                return Ok(Some(smaller));
+            }
+        }
+        Ok(None)
+    }
+
+    fn less_free(&mut self) -> Result<bool, E> {
+        let Some(free) = self.plan.prepare.data_free else { return Ok(false) };
+        let blocks = free.0 / BLOCK.0;
+        for fewer in BTreeSet::from([0, blocks / 4, blocks / 2, blocks.saturating_sub(1)]) {
+            let free = Some(Bytes(fewer * BLOCK.0));
+            if fewer < blocks
+                && self.with(&format!("{fewer} blocks free"), |plan| plan.prepare.data_free = free)?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn smaller_disk(&mut self) -> Result<bool, E> {
+        let size = self.plan.device.size.0;
+        for part in [2, 4, 6, 7] {
+            let smaller = Bytes(size / 8 * part / MIB * MIB);
+            let is_smaller = smaller.0 > 0 && smaller.0 < size;
+            if is_smaller && self.with(&format!("a disk of {smaller}"), |plan| plan.device.size = smaller)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// The sizes that steps name, each once.
+fn sizes(plan: &Plan) -> BTreeSet<Bytes> {
+    let mut plan = plan.clone();
+    expressions(&mut plan).flat_map(constants).map(|size| *size).collect()
+}
+
+fn constants(expression: &mut Expression) -> Vec<&mut Bytes> {
+    match expression {
+        Expression::Size(size) => vec![size],
+        Expression::Count(_) | Expression::Iteration => Vec::new(),
+        Expression::Add(left, right)
+        | Expression::Subtract(left, right)
+        | Expression::Multiply(left, right) => {
+            let mut sizes = constants(left);
+            sizes.extend(constants(right));
+            sizes
+        }
+    }
+}
+
+/// What steps work out: where, and how much.
+fn expressions(plan: &mut Plan) -> impl Iterator<Item = &mut Expression> {
+    plan.phases.iter_mut().flat_map(|phase| &mut phase.steps).flat_map(|step| of(&mut step.operation))
+}
+
+fn of(operation: &mut Operation) -> Vec<&mut Expression> {
+    match operation {
+        Operation::Fallocate { offset, length, .. }
+        | Operation::Pwrite { offset, length, .. }
+        | Operation::Pread { offset, length, .. }
+        | Operation::SyncFileRange { offset, length, .. } => vec![offset, length],
+        Operation::Reflink { offset, length, to_offset, .. } => vec![offset, length, to_offset],
+        Operation::Truncate { size, .. } | Operation::ResizeDisk { size } => vec![size],
+        Operation::Fsync { .. }
+        | Operation::Fdatasync { .. }
+        | Operation::Syncfs {}
+        | Operation::Unlink { .. }
+        | Operation::Nocow { .. }
+        | Operation::Subvolume { .. }
+        | Operation::Snapshot { .. }
+        | Operation::Scrub {}
+        | Operation::DropCaches {}
+        | Operation::Panic { .. }
+        | Operation::Remount {}
+        | Operation::Check {}
+        | Operation::PowerCut { .. }
+        | Operation::Await { .. }
+        | Operation::Arm { .. }
+        | Operation::Release { .. }
+        | Operation::Close { .. } => Vec::new(),
+    }
+}
