@@ -11,10 +11,11 @@ use brim_device::Store;
 use brim_report::mail::{self, Told};
 use brim_scenario::{Scenario, Settings};
 use brim_trial::event::VerdictEvent;
-use brim_trial::{Event, FilesystemKind, JournalLine, Plan};
+use brim_trial::{Bytes, Event, FilesystemKind, JournalLine, Plan};
 
 use crate::error::Error;
 use crate::executor::Kept;
+use crate::rig::workbench::Image;
 use crate::tool;
 
 /// This brim, as bundles and reports name it.
@@ -38,6 +39,8 @@ pub(crate) struct Opened {
     pub(crate) bundle: Bundle,
     pub(crate) plan: Plan,
     pub(crate) events: Vec<Event>,
+    /// What its trials begin with.
+    pub(crate) image: Image,
     /// What its file is called, without its extension.
     pub(crate) name: String,
 }
@@ -64,16 +67,23 @@ pub(crate) fn open(path: &Path) -> Result<Opened, Error> {
     let bundle = brim_bundle::read(BufReader::new(file), Limits::default()).map_err(refused)?;
     let name = format!("{}:scenario.toml", path.display());
     let plans = Scenario::parse(&name, &bundle.scenario)?.plans(&Settings::default())?;
-    let plan = plans.into_iter().next();
-    let plan = plan.filter(|plan| plan.device.size == bundle.before.size()).ok_or_else(|| Error::Usage {
-        what: format!("the disk in {} is not of the size that its scenario says", path.display()),
+    let sizes = |plan: &Plan| plan.devices.iter().map(|device| device.size).collect::<Vec<_>>();
+    let of_disks: Vec<Bytes> = bundle.before.iter().map(Store::size).collect();
+    let plan = plans.into_iter().next().filter(|plan| sizes(plan) == of_disks);
+    let plan = plan.ok_or_else(|| Error::Usage {
+        what: format!("the disks in {} are not those that its scenario says", path.display()),
         help: "a scenario that was changed does not go with the disk of another; run it without the bundle"
             .to_owned(),
+    })?;
+    let written = serde_json::from_str(&bundle.written).map_err(|error| Error::Usage {
+        what: format!("what {} says was written cannot be read: {error}", path.display()),
+        help: format!("a bundle is a whole NAME{EXTENSION} that `brim run --bundle` has written"),
     })?;
     let events = bundle.events();
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let name = name.strip_suffix(EXTENSION).map(ToOwned::to_owned).unwrap_or(name);
-    Ok(Opened { bundle, plan, events, name })
+    let image = Image { disks: bundle.before.iter().map(Store::fork).collect(), written };
+    Ok(Opened { bundle, plan, events, image, name })
 }
 
 /// Where bundles go.
@@ -145,16 +155,17 @@ fn of(ran: Ran<'_>, name: &str) -> Result<Bundle, Error> {
         _ => None,
     };
     let trial = events.iter().find_map(stands).unwrap_or(1);
-    let (mut after, mut left_out) = (after.remove(&verdict.verdict), Vec::new());
-    if after.is_none() {
+    let (mut after, mut left_out) = (after.remove(&verdict.verdict).unwrap_or_default(), Vec::new());
+    if after.is_empty() {
         left_out
             .push("disk-after.img: the disk went with the guest that it was in, or no trial ran".to_owned());
     }
-    if after.as_ref().is_some_and(|after| after.allocated() > Limits::default().disk) {
+    if allocated(&after) > Limits::default().disk {
         left_out.push(format!("disk-after.img: more than {} of it were written", Limits::default().disk));
-        after = None;
+        after.clear();
     }
-    fits(&before)?;
+    fits(&before.disks)?;
+    let written = serde_json::to_string(&before.written).unwrap_or_default();
     let params = plan.params.iter().map(|(name, value)| format!("{name} = {value}"));
     let comment: Vec<String> =
         std::iter::once(format!("As it ran on {}, with seed {:#x}, in:", verdict.kernel, verdict.seed))
@@ -175,7 +186,8 @@ fn of(ran: Ran<'_>, name: &str) -> Result<Bundle, Error> {
         tickets: lines(mail::tickets(events, trial)),
         scenario,
         journal: journal(events),
-        before,
+        written,
+        before: before.disks,
         after,
         manifest: Manifest {
             schema: SCHEMA,
@@ -189,17 +201,19 @@ fn of(ran: Ran<'_>, name: &str) -> Result<Bundle, Error> {
     })
 }
 
+/// What of disks takes memory.
+fn allocated(disks: &[Store]) -> Bytes {
+    Bytes(disks.iter().map(|disk| disk.allocated().0).sum())
+}
+
 /// What is written has to be readable.
-fn fits(disk: &Store) -> Result<(), Error> {
+fn fits(disks: &[Store]) -> Result<(), Error> {
     let limit = Limits::default().disk;
-    if disk.allocated() <= limit {
+    if allocated(disks) <= limit {
         return Ok(());
     }
     Err(Error::Usage {
-        what: format!(
-            "the prepared disk has {} that were written, and a bundle takes {limit}",
-            disk.allocated()
-        ),
+        what: format!("{} of the prepared disks were written, and a bundle takes {limit}", allocated(disks)),
         help: "run it without --bundle".to_owned(),
     })
 }

@@ -6,13 +6,13 @@ use std::time::Instant;
 
 use brim_agent::protocol::{FaultOrder, TrialOrder};
 use brim_device::Store;
-use brim_device::fault::Row;
 use brim_trial::event::{Prepared, Run, VerdictEvent};
+use brim_trial::plan::{Fault, Fill};
 use brim_trial::{Event, Plan, TrialVerdict, Verdict, judge};
 
 use crate::error::Error;
 use crate::kernel::Kernel;
-use crate::rig::workbench::{Preparation, Trial};
+use crate::rig::workbench::{Image, Preparation, State, Trial};
 use crate::rig::{Rig, RigError};
 
 /// What lies between the seeds of two trials: odd and far from round, so that neighbours of both have nothing in common.
@@ -44,9 +44,9 @@ pub(crate) fn allow(plan: &Plan, kernel: Option<&Kernel>) -> Result<(), Error> {
 #[derive(Debug)]
 pub(crate) struct Kept {
     /// What every trial began with.
-    pub(crate) before: Store,
+    pub(crate) before: Image,
     /// What the first trial with a verdict left, where the rig could tell.
-    pub(crate) after: BTreeMap<Verdict, Store>,
+    pub(crate) after: BTreeMap<Verdict, Vec<Store>>,
 }
 
 /// Runs one plan after the other; what they have in common is made once.
@@ -55,8 +55,8 @@ pub(crate) struct Executor<'a> {
     rig: Box<dyn Rig>,
     journal: Vec<Event>,
     sink: &'a mut dyn FnMut(&Event),
-    /// The disk that trials begin with, where it is not to be prepared.
-    origin: Option<&'a Store>,
+    /// What trials begin with, where it is not to be prepared.
+    origin: Option<&'a Image>,
     keeps_disks: bool,
     kept: Option<Kept>,
 }
@@ -68,7 +68,7 @@ impl<'a> Executor<'a> {
     }
 
     /// Has the trials begin with this disk.
-    pub(crate) fn begin_with(&mut self, origin: &'a Store) {
+    pub(crate) fn begin_with(&mut self, origin: &'a Image) {
         self.origin = Some(origin);
     }
 
@@ -163,14 +163,17 @@ impl<'a> Executor<'a> {
     /// The state that the plan asks for.
     fn prepare(&mut self, plan: &Plan) -> Result<(), RigError> {
         let started = Instant::now();
-        let data_free_wanted = plan.prepare.data_free;
+        let Fill { data_free, metadata_free } = plan.prepare.fill;
         let preparation = Preparation {
-            size: plan.device.size,
+            devices: plan.devices.clone(),
             filesystem: plan.filesystem.clone(),
-            data_free: data_free_wanted,
-            write_cache: plan.device.write_cache,
+            steps: plan.prepare.steps.clone(),
+            seed: self.settings.seed,
+            step_limit: plan.step_limit,
+            fill: plan.prepare.fill,
+            parity: plan.has_parity(),
         };
-        let counters = match self.origin {
+        let State { counters, failed } = match self.origin {
             Some(origin) => self.rig.adopt(&preparation, origin)?,
             None => self.rig.prepare(&preparation)?,
         };
@@ -178,7 +181,9 @@ impl<'a> Executor<'a> {
             self.kept = Some(Kept { before: self.rig.image()?, after: BTreeMap::new() });
         }
         let seconds = seconds(started);
-        self.emit(Event::Prepared(Prepared { data_free_wanted, counters, seconds }));
+        let (data_free_wanted, metadata_free_wanted) = (data_free, metadata_free);
+        let prepared = Prepared { data_free_wanted, metadata_free_wanted, counters, failed, seconds };
+        self.emit(Event::Prepared(prepared));
         Ok(())
     }
 
@@ -228,10 +233,12 @@ impl<'a> Executor<'a> {
             seed: self.settings.seed,
             phases: plan.phases.clone(),
             step_limit: plan.step_limit,
-            faults: plan.device.faults.iter().map(|row| fault_order(plan, row)).collect(),
+            faults: plan.faults.iter().map(|fault| fault_order(plan, fault)).collect(),
+            // The rig knows what its preparation has written.
+            written: brim_agent::Written::default(),
         };
         let dice = self.settings.seed.wrapping_add(u64::from(number).wrapping_mul(TRIAL_STRIDE));
-        Trial { order, faults: plan.device.faults.clone(), dice }
+        Trial { order, faults: plan.faults.clone(), dice }
     }
 
     fn verdict(&self, plan: &Plan, trials: &[TrialVerdict], seconds: f64, command: String) -> VerdictEvent {
@@ -268,9 +275,9 @@ impl<'a> Executor<'a> {
     }
 }
 
-fn fault_order(plan: &Plan, row: &Row) -> FaultOrder {
+fn fault_order(plan: &Plan, Fault { device, row }: &Fault) -> FaultOrder {
     let (name, region) = (row.name.clone(), row.when.region.clone());
-    FaultOrder { armed: plan.is_armed(&name), name, region }
+    FaultOrder { armed: plan.is_armed(&name), name, device: device.clone(), region }
 }
 
 /// The time since `started` in seconds, to the millisecond: nobody can tell more of a whole run.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use brim_agent::Failure;
 use brim_device::Store;
-use brim_trial::{Counters, Event};
+use brim_trial::Event;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::interrupt::Interrupt;
@@ -21,7 +21,7 @@ use crate::kernel::{Kernel, KernelError, Kind};
 use crate::rig::guest::{Guest, InitramfsError};
 use crate::rig::local::Link;
 use crate::rig::qemu::MachineError;
-use crate::rig::workbench::{Preparation, Trial, Workbench};
+use crate::rig::workbench::{Image, Preparation, State, Trial, Workbench};
 
 /// What plans run on.
 pub(crate) trait Rig {
@@ -31,20 +31,20 @@ pub(crate) trait Rig {
     /// The kernel's release, as uname(2) has it.
     fn kernel(&self) -> &str;
 
-    /// Brings a disk to the state that trials begin in, or as near as it gets; what its filesystem counts then.
-    fn prepare(&mut self, preparation: &Preparation) -> Result<Counters, RigError>;
+    /// Brings disks to the state that trials begin in, or as near as it gets.
+    fn prepare(&mut self, preparation: &Preparation) -> Result<State, RigError>;
 
     /// Runs one trial on a fork of the disk prepared last, and tells what was seen.
     fn trial(&mut self, trial: &Trial, emit: &mut dyn FnMut(Event)) -> Result<(), RigError>;
 
-    /// The content of the disk prepared last: what every trial begins with.
-    fn image(&mut self) -> Result<Store, RigError>;
+    /// The content of the disks prepared last: what every trial begins with.
+    fn image(&mut self) -> Result<Image, RigError>;
 
-    /// Takes `image` for the disk that trials begin in, as if it had been prepared here; what its filesystem counts.
-    fn adopt(&mut self, preparation: &Preparation, image: &Store) -> Result<Counters, RigError>;
+    /// Takes `image` for the disks that trials begin in, as if they had been prepared here.
+    fn adopt(&mut self, preparation: &Preparation, image: &Image) -> Result<State, RigError>;
 
-    /// The content that the last trial left on its disk, where that can be had. It is given once.
-    fn take_left(&mut self) -> Option<Store> {
+    /// The content that the last trial left on its disks, where that can be had. It is given once.
+    fn take_left(&mut self) -> Option<Vec<Store>> {
         None
     }
 
@@ -122,6 +122,12 @@ pub(crate) enum RigError {
     /// The content of a disk did not come through to a guest, or out of it.
     #[error("the content of the disk did not come through the line to the guest")]
     Image,
+    /// A step of the preparation took too long.
+    #[error("{what} in the preparation did not end within its limit")]
+    Preparation {
+        /// Which.
+        what: String,
+    },
     /// A trial was asked for before its disk was prepared.
     #[error("no disk is prepared")]
     Unprepared,

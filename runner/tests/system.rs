@@ -7,14 +7,20 @@
     reason = "tests of limits and of processes that end wait on the real clock"
 )]
 
+#[path = "system/administration.rs"]
+mod administration;
 #[path = "system/bench.rs"]
 mod bench;
 #[path = "system/bundles.rs"]
 mod bundles;
 #[path = "system/ctl.rs"]
 mod ctl;
+#[path = "system/devices.rs"]
+mod devices;
 #[path = "system/end.rs"]
 mod end;
+#[path = "system/fill.rs"]
+mod fill;
 #[path = "system/gates.rs"]
 mod gates;
 #[path = "system/guest_end.rs"]
@@ -71,6 +77,9 @@ fn main() {
         bundles::tests(),
         shrink::tests(),
         report::tests(),
+        fill::tests(),
+        devices::tests(),
+        administration::tests(),
         program::tests(),
         rig::tests(),
         end::tests(),

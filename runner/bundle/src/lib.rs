@@ -33,10 +33,12 @@ pub struct Bundle {
     pub kernel_log: String,
     /// The reservations that were refused during it, one line each.
     pub tickets: String,
-    /// The disk as trials begin with it, before it is mounted.
-    pub before: Store,
-    /// The disk as that trial left it, where it could be had.
-    pub after: Option<Store>,
+    /// What the steps of the preparation have written, as brim keeps it: JSON.
+    pub written: String,
+    /// The disks as trials begin with them, before they are mounted, in the order of the scenario.
+    pub before: Vec<Store>,
+    /// The disks as that trial left them; none where they could not be had.
+    pub after: Vec<Store>,
 }
 
 /// The members of the archive.
@@ -47,6 +49,12 @@ mod member {
     pub(crate) const JOURNAL: &str = "journal.jsonl";
     pub(crate) const KERNEL_LOG: &str = "kernel.log";
     pub(crate) const TICKETS: &str = "tickets.txt";
+    pub(crate) const WRITTEN: &str = "written.json";
     pub(crate) const BEFORE: &str = "disk.img";
-    pub(crate) const AFTER: &str = "disk-after.img";
+
+    /// What the image of a disk is called, the first of which has no number.
+    pub(crate) fn image(index: usize, is_after: bool) -> String {
+        let number = if index == 0 { String::new() } else { format!("-{}", index + 1) };
+        format!("disk{number}{}.img", if is_after { "-after" } else { "" })
+    }
 }

@@ -59,18 +59,21 @@ pub enum ReadError {
 #[derive(Default)]
 struct Found {
     texts: BTreeMap<&'static str, String>,
-    disks: BTreeMap<&'static str, Store>,
+    /// By place, and whether it is as a trial left it.
+    disks: BTreeMap<(bool, usize), Store>,
 }
 
-const TEXTS: [&str; 6] = [
+const TEXTS: [&str; 7] = [
     member::README,
     member::MANIFEST,
     member::SCENARIO,
     member::JOURNAL,
     member::KERNEL_LOG,
     member::TICKETS,
+    member::WRITTEN,
 ];
-const DISKS: [&str; 2] = [member::BEFORE, member::AFTER];
+/// Disks of one bundle: as many as a kernel in a guest has nbd devices.
+const DISKS_MAX: usize = 16;
 
 /// Reads a bundle.
 ///
@@ -102,7 +105,7 @@ pub fn read(from: impl Read, limits: Limits) -> Result<Bundle, ReadError> {
             if found.texts.insert(text, content).is_some() {
                 return Err(wrong("is there twice"));
             }
-        } else if let Some(disk) = DISKS.into_iter().find(|known| *known == name) {
+        } else if let Some(disk) = disk(name) {
             let sparse = sparse.ok_or_else(|| wrong("is no sparse file"))?;
             if Bytes(entry.size()) > limits.disk {
                 return Err(whole(Partial::TooLong(limits.disk), &path));
@@ -182,22 +185,31 @@ fn shown(path: &str) -> String {
     path.chars().take(100).collect()
 }
 
+/// Which disk a member is: whether as a trial left it, and its place.
+fn disk(name: &str) -> Option<(bool, usize)> {
+    let places = (0..DISKS_MAX).flat_map(|index| [(false, index), (true, index)]);
+    places.into_iter().find(|(is_after, index)| member::image(*index, *is_after) == name)
+}
+
 impl Found {
+    /// The disks from the first on, if there are no gaps between them.
+    fn disks(&mut self, is_after: bool) -> Vec<Store> {
+        (0..).map_while(|index| self.disks.remove(&(is_after, index))).collect()
+    }
+
     fn bundle(mut self) -> Result<Bundle, ReadError> {
         let mut text = |name: &'static str| self.texts.remove(name).ok_or(ReadError::Missing { name });
         let manifest = manifest(&text(member::MANIFEST)?)?;
         let journal = text(member::JOURNAL)?;
         events(&journal).map_err(|why| ReadError::Member { name: member::JOURNAL.to_owned(), why })?;
-        Ok(Bundle {
-            manifest,
-            readme: text(member::README)?,
-            scenario: text(member::SCENARIO)?,
-            journal,
-            kernel_log: text(member::KERNEL_LOG)?,
-            tickets: text(member::TICKETS)?,
-            before: self.disks.remove(member::BEFORE).ok_or(ReadError::Missing { name: member::BEFORE })?,
-            after: self.disks.remove(member::AFTER),
-        })
+        let (readme, scenario) = (text(member::README)?, text(member::SCENARIO)?);
+        let (kernel_log, tickets) = (text(member::KERNEL_LOG)?, text(member::TICKETS)?);
+        let written = text(member::WRITTEN)?;
+        let (before, after) = (self.disks(false), self.disks(true));
+        if before.is_empty() || !(after.is_empty() || after.len() == before.len()) || !self.disks.is_empty() {
+            return Err(ReadError::Missing { name: member::BEFORE });
+        }
+        Ok(Bundle { manifest, readme, scenario, journal, kernel_log, tickets, written, before, after })
     }
 }
 

@@ -17,7 +17,7 @@ const UNKNOWN: u8 = 255;
 /// # Errors
 /// What it is written to failed.
 pub fn write(bundle: &Bundle, name: &str, to: impl Write) -> io::Result<()> {
-    let Bundle { manifest, readme, scenario, journal, kernel_log, tickets, before, after } = bundle;
+    let Bundle { manifest, readme, scenario, journal, kernel_log, tickets, written, before, after } = bundle;
     let directory = name.strip_suffix(EXTENSION).unwrap_or(name);
     let packed = GzBuilder::new().operating_system(UNKNOWN).write(to, Compression::default());
     let mut archive = Archive { directory, tar: Builder::new(packed) };
@@ -30,12 +30,14 @@ pub fn write(bundle: &Bundle, name: &str, to: impl Write) -> io::Result<()> {
         (member::JOURNAL, journal),
         (member::KERNEL_LOG, kernel_log),
         (member::TICKETS, tickets),
+        (member::WRITTEN, written),
     ] {
         archive.text(name, text)?;
     }
-    archive.disk(member::BEFORE, before)?;
-    if let Some(after) = after {
-        archive.disk(member::AFTER, after)?;
+    for (is_after, disks) in [(false, before), (true, after)] {
+        for (index, disk) in disks.iter().enumerate() {
+            archive.disk(&member::image(index, is_after), disk)?;
+        }
     }
     archive.tar.into_inner()?.finish()?.flush()
 }

@@ -36,6 +36,10 @@ fn verdict() -> VerdictEvent {
 }
 
 fn bundle(before: Store, after: Option<Store>) -> Bundle {
+    of_disks(vec![before], after.into_iter().collect())
+}
+
+fn of_disks(before: Vec<Store>, after: Vec<Store>) -> Bundle {
     let line = JournalLine::from(Event::Verdict(Box::new(verdict())));
     Bundle {
         manifest: Manifest {
@@ -52,6 +56,7 @@ fn bundle(before: Store, after: Option<Store>) -> Bundle {
         journal: serde_json::to_string(&line).unwrap() + "\n",
         kernel_log: String::new(),
         tickets: "data 4096 B = ENOSPC\n".to_owned(),
+        written: "{}".to_owned(),
         before,
         after,
     }
@@ -99,16 +104,18 @@ proptest! {
 
     /// For all bundles: what is read is what was written, and the same bundle is the same bytes.
     #[test]
-    fn a_bundle_comes_back(before in disks(), after in proptest::option::of(disks())) {
-        let written = bundle(before, after);
+    fn a_bundle_comes_back(disks in vec((disks(), disks()), 1..4), has_after in any::<bool>()) {
+        let (before, after) = disks.into_iter().unzip();
+        let written = of_disks(before, if has_after { after } else { Vec::new() });
         let packed = bytes(&written);
         prop_assert_eq!(&bytes(&written), &packed);
         let back = read(packed.as_slice(), Limits::default()).unwrap();
         prop_assert_eq!(&back.manifest, &written.manifest);
         prop_assert_eq!(&back.scenario, &written.scenario);
         prop_assert_eq!(back.events().len(), 1);
-        prop_assert_eq!(content(&back.before), content(&written.before));
-        prop_assert_eq!(back.after.as_ref().map(content), written.after.as_ref().map(content));
+        let all = |disks: &[Store]| disks.iter().map(content).collect::<Vec<_>>();
+        prop_assert_eq!(all(&back.before), all(&written.before));
+        prop_assert_eq!(all(&back.after), all(&written.after));
         prop_assert_eq!(bytes(&back), packed);
     }
 
@@ -176,6 +183,7 @@ fn what_belongs_into_no_bundle_is_refused() {
     assert_eq!(member("/README.txt"), r#""/README.txt" in it lies beside the others"#);
     assert_eq!(member("README.txt"), r#""README.txt" in it lies in no directory"#);
     assert_eq!(member("x/README.txt"), r#""x/README.txt" in it is there twice"#);
+    assert_eq!(member("x/disk-17.img"), r#""x/disk-17.img" in it belongs into no bundle"#);
     assert_eq!(member("x/disk-after.img"), r#""x/disk-after.img" in it is no sparse file"#);
     for kind in
         [tar::EntryType::Symlink, tar::EntryType::Link, tar::EntryType::Directory, tar::EntryType::Char]
@@ -218,7 +226,7 @@ fn what_is_too_large_stops_at_a_limit() {
         })
     };
     let large = sparse("9223372036854771712", "1\n9223372036854771712\n0\n").unwrap();
-    assert_eq!(large.after.unwrap().allocated(), Bytes(0));
+    assert_eq!(large.after[0].allocated(), Bytes(0));
     let none = r#""x/disk-after.img" in it is no disk"#;
     for (size, map) in [
         ("4096", "1\n4096\n4096\n"),

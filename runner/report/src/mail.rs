@@ -109,7 +109,10 @@ pub fn readme(told: Told<'_>, left_out: &[String]) -> String {
         ("journal.jsonl", "all that was seen, as JSON lines"),
         ("kernel.log", "what the kernel logged during the trial that stands for the verdict"),
         ("tickets.txt", "the reservations that btrfs refused during it"),
-        ("disk.img", "the disk as every trial begins with it: a sparse file"),
+        (
+            "disk.img",
+            "the disk as every trial begins with it: a sparse file; disk-2.img and so on are the others",
+        ),
         ("disk-after.img", "the disk as that trial left it, unmounted"),
     ] {
         if !left_out.iter().any(|left| left.starts_with(file)) {
@@ -131,10 +134,16 @@ fn facts(Told { plan, verdict, tools, brim, .. }: Told<'_>) -> Vec<String> {
         ("filesystem", filesystem.to_string()),
         ("mkfs", words(&plan.filesystem.mkfs)),
         ("mount", words(&plan.filesystem.mount)),
-        ("disk", format!("{} ({} B)", plan.device.size, plan.device.size.0)),
     ];
-    if let Some(free) = plan.prepare.data_free {
+    for device in &plan.devices {
+        let spare = if device.in_filesystem { "" } else { ", not in the filesystem" };
+        facts.push((device.name.as_str(), format!("{} ({} B){spare}", device.size, device.size.0)));
+    }
+    if let Some(free) = plan.prepare.fill.data_free {
         facts.push(("data free", format!("{}, by its own counters", brim_trial::judge::blocks(free))));
+    }
+    if let Some(free) = plan.prepare.fill.metadata_free {
+        facts.push(("meta free", format!("{}, by its own counters", brim_trial::judge::blocks(free))));
     }
     facts.extend([("rig", rig.clone()), ("seed", format!("{seed:#x}")), ("brim", brim.to_owned())]);
     let mut lines: Vec<String> =

@@ -1,6 +1,6 @@
 //! The steps of a plan for a shell, without brim: for somebody who has the disk of a bundle and no time to build a tool.
 
-use brim_trial::operation::Expect;
+use brim_trial::operation::{Administration, Expect, Filter, Profile};
 use brim_trial::{Content, Expression, FilesystemKind, Operation, Phase, Plan};
 
 /// Why a plan is none for a shell: it needs a disk that does as it is told.
@@ -13,8 +13,11 @@ pub struct NeedsBrim(pub String);
 /// # Errors
 /// The plan has faults, gates, a power cut or workers side by side.
 pub fn recipe(plan: &Plan, name: &str) -> Result<Vec<String>, NeedsBrim> {
-    if let Some(row) = plan.device.faults.first() {
-        return Err(NeedsBrim(format!("the disk has the fault \"{}\"", row.name)));
+    if let Some(fault) = plan.faults.first() {
+        return Err(NeedsBrim(format!("the disk has the fault \"{}\"", fault.row.name)));
+    }
+    if plan.devices.len() > 1 {
+        return Err(NeedsBrim("there are several disks".to_owned()));
     }
     let mut lines = vec![
         format!("tar -xzf {name}.brim.tar.gz && disk=$PWD/{name}/disk.img"),
@@ -86,7 +89,7 @@ fn operation(plan: &Plan, operation: &Operation) -> Result<Vec<String>, NeedsBri
         Operation::Syncfs {} => one("sync --file-system .".to_owned()),
         Operation::Truncate { file, size } => on(file, format!("truncate {}", value(size))),
         Operation::Unlink { file } => one(format!("rm {}", quoted(file))),
-        Operation::ResizeDisk { size } => {
+        Operation::ResizeDisk { size, device: _ } => {
             let device = "$(findmnt --noheadings --output SOURCE /mnt/brim)";
             one(format!("truncate --size {} $disk && losetup --set-capacity {device}", value(size)))
         }
@@ -103,7 +106,8 @@ fn operation(plan: &Plan, operation: &Operation) -> Result<Vec<String>, NeedsBri
         Operation::Scrub {} => one("btrfs scrub start -B .".to_owned()),
         Operation::DropCaches {} => one("echo 3 > /proc/sys/vm/drop_caches".to_owned()),
         Operation::Panic { .. } => one("echo c > /proc/sysrq-trigger".to_owned()),
-        Operation::Remount {} => one(around(plan, "")),
+        Operation::Remount { options, live } => one(remount(plan, options.as_deref(), *live)),
+        Operation::Administer(act) => administer(act),
         Operation::Check {} => one(around(
             plan,
             match plan.filesystem.kind {
@@ -117,6 +121,77 @@ fn operation(plan: &Plan, operation: &Operation) -> Result<Vec<String>, NeedsBri
             Err(NeedsBrim(format!("there is the gate \"{gate}\"")))
         }
         Operation::Arm { fault } => Err(NeedsBrim(format!("the disk has the fault \"{fault}\""))),
+    }
+}
+
+/// What an administrator does, on the one disk there is.
+fn administer(act: &Administration) -> Result<Vec<String>, NeedsBrim> {
+    let one = |line: String| Ok(vec![line]);
+    match act {
+        Administration::DeviceAdd { .. }
+        | Administration::DeviceRemove { .. }
+        | Administration::DeviceReplace { .. }
+        | Administration::LoseDevice { .. } => Err(NeedsBrim("it is about several disks".to_owned())),
+        Administration::Balance { data, metadata, system, force } => {
+            let all = [("-d", data), ("-m", metadata), ("-s", system)];
+            let given = all.into_iter().filter_map(|(flag, filter)| Some((flag, filter.as_ref()?)));
+            let filters: Vec<String> =
+                given.map(|(flag, filter)| format!("{flag}{}", filter_words(filter))).collect();
+            // Without filters the tool asks first.
+            let filters = if filters.is_empty() { "--full-balance".to_owned() } else { filters.join(" ") };
+            one(format!("btrfs balance start{} {filters} .", if *force { " --force" } else { "" }))
+        }
+        Administration::ResizeFilesystem { size, device: _ } => {
+            let size = size.as_ref().map_or_else(|| "max".to_owned(), value);
+            one(format!("btrfs filesystem resize {size} ."))
+        }
+        Administration::Defragment { file, compress } => {
+            let way = compress.map(|way| format!(" -c{}", way.name())).unwrap_or_default();
+            one(format!("btrfs filesystem defragment{way} {}", quoted(file)))
+        }
+        Administration::Compress { file, with } => {
+            one(format!("touch {0} && btrfs property set {0} compression {1}", quoted(file), with.name()))
+        }
+        Administration::QuotaEnable {} => one("btrfs quota enable . && btrfs quota rescan -w .".to_owned()),
+        Administration::QuotaRescan {} => one("btrfs quota rescan -w .".to_owned()),
+        Administration::QgroupLimit { path, referenced, exclusive } => {
+            let limit = |flag: &str, size: &Option<Expression>| {
+                size.as_ref().map(|size| format!("btrfs qgroup limit{flag} {} {}", value(size), quoted(path)))
+            };
+            Ok([limit("", referenced), limit(" -e", exclusive)].into_iter().flatten().collect())
+        }
+        Administration::SubvolumeDelete { path } => one(format!("btrfs subvolume delete {}", quoted(path))),
+        Administration::WaitCleaner {} => one("btrfs subvolume sync .".to_owned()),
+        Administration::Fstrim {} => one("fstrim .".to_owned()),
+    }
+}
+
+/// The filter of a balance as btrfs-balance(8) has it.
+fn filter_words(Filter { usage, profiles, device, limit, convert, soft }: &Filter) -> String {
+    let names =
+        |profiles: &[Profile]| profiles.iter().map(|profile| profile.name()).collect::<Vec<_>>().join("|");
+    let words = [
+        usage.map(|usage| format!("usage={usage}")),
+        (!profiles.is_empty()).then(|| format!("profiles={}", names(profiles))),
+        device.as_ref().map(|_| "devid=1".to_owned()),
+        limit.map(|limit| format!("limit={limit}")),
+        convert.map(|profile| format!("convert={}", profile.name())),
+        soft.then(|| "soft".to_owned()),
+    ];
+    let words = words.into_iter().flatten().collect::<Vec<_>>().join(",");
+    if words.is_empty() { words } else { quoted(&words) }
+}
+
+/// `remount`: live, or away and back.
+fn remount(plan: &Plan, options: Option<&[String]>, live: bool) -> String {
+    let options = options.map(|options| options.join(","));
+    match options {
+        Some(options) if live => format!("mount -o {} /mnt/brim", quoted(&format!("remount,{options}"))),
+        Some(options) => {
+            let options = quoted(&format!("loop,{options}"));
+            format!("cd / && umount /mnt/brim && mount -o {options} $disk /mnt/brim && cd /mnt/brim")
+        }
+        None => around(plan, ""),
     }
 }
 

@@ -65,6 +65,19 @@ fn a_run_has_its_timeline_with_gates_faults_requests_and_counters() {
     assert_eq!(rows.matches("<tr>").count(), steps + 1);
 }
 
+/// A journal of another brim, whose plan says other things: it is read, and told without its plan.
+#[test]
+fn a_plan_of_another_brim_does_not_spoil_its_journal() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/timed.jsonl");
+    let text = fs::read_to_string(path).unwrap().replacen("\"phases\":", "\"stages\":", 1);
+    let events: Vec<Event> =
+        text.lines().map(|line| serde_json::from_str::<JournalLine>(line).unwrap().event).collect();
+    assert!(matches!(&events[0], Event::Run(run) if run.plan.is_none()));
+    let page = page(&events);
+    assert_eq!(plots(&page, "timeline"), 1);
+    assert!(matches!(&journal("timed")[0], Event::Run(run) if run.plan.is_some()));
+}
+
 #[test]
 fn a_journal_without_times_has_a_page_too() {
     for name in ["reproduced", "out-of-reach", "stuck", "range"] {
@@ -92,6 +105,7 @@ fn a_journal_that_was_cut_short_says_so() {
 fn faults_that_never_fired_stand_out_and_lateness_is_drawn() {
     let fault = |row: &str, firings, lateness| Event::Fault {
         trial: 1,
+        device: None,
         row: row.to_owned(),
         matches: 9,
         firings,

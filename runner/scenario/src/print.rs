@@ -2,13 +2,14 @@
 //!
 //! The words are those of `schema`. Each `match` here is exhaustive, so that whoever adds a word is told to print it.
 
+mod administration;
 mod fault;
 mod operation;
 mod value;
 
 use std::collections::BTreeMap;
 
-use brim_trial::plan::{Condition, Content, Device, Filesystem, Known, Prepare};
+use brim_trial::plan::{Condition, Content, Device, Filesystem, Fill, Known, Prepare};
 use brim_trial::{Phase, Plan, Step, judge};
 
 use crate::error::ScenarioError;
@@ -60,7 +61,8 @@ fn body(plan: &Plan) -> Result<String, Unprintable> {
         claim,
         source,
         params: _,
-        device,
+        devices,
+        faults,
         filesystem,
         prepare,
         phases,
@@ -77,20 +79,12 @@ fn body(plan: &Plan) -> Result<String, Unprintable> {
     if *step_limit != STEP_LIMIT {
         parts.push(keys(&[("step_limit", duration(*step_limit))]));
     }
-    let Device { size: disk_size, write_cache, faults } = device;
-    let mut disk = vec![("size", size(*disk_size))];
-    if *write_cache {
-        disk.push(("write_cache", "true".to_owned()));
-    }
-    parts.push(format!("\n[device]\n{}", keys(&disk)));
+    parts.push(disks(devices));
     parts.push(format!("\n[filesystem]\n{}", self::filesystem(filesystem)));
-    let Prepare { data_free } = prepare;
-    if let Some(data_free) = data_free {
-        let free = format!("{{ data_free = {} }}", string(&judge::blocks(*data_free)));
-        parts.push(format!("\n[prepare]\n{}", keys(&[("fill", free)])));
-    }
-    for row in faults {
-        parts.push(format!("\n[[fault]]\n{}", fault::row(row)?));
+    parts.push(self::prepare(prepare));
+    for fault in faults {
+        let first = devices.first().map(|device| device.name.as_str());
+        parts.push(format!("\n[[fault]]\n{}", fault::fault(fault, first)?));
     }
     for phase in phases {
         parts.push(format!("\n[[phase]]\n{}", self::phase(phase)));
@@ -102,6 +96,48 @@ fn body(plan: &Plan) -> Result<String, Unprintable> {
         parts.push(format!("\n[[known]]\n{}", self::known(known)));
     }
     Ok(parts.concat())
+}
+
+/// The disks: the only one of a scenario needs no name.
+fn disks(devices: &[Device]) -> String {
+    let disk = |device: &Device| {
+        let Device { name, size: of_disk, write_cache, in_filesystem } = device;
+        let mut pairs = Vec::new();
+        if devices.len() > 1 || name != Device::ONLY {
+            pairs.push(("name", string(name)));
+        }
+        pairs.push(("size", size(*of_disk)));
+        if *write_cache {
+            pairs.push(("write_cache", "true".to_owned()));
+        }
+        if !in_filesystem {
+            pairs.push(("in_filesystem", "false".to_owned()));
+        }
+        keys(&pairs)
+    };
+    let head = if devices.len() == 1 { "[device]" } else { "[[device]]" };
+    let parts: Vec<String> = devices.iter().map(|device| format!("\n{head}\n{}", disk(device))).collect();
+    parts.concat()
+}
+
+fn prepare(Prepare { steps, fill }: &Prepare) -> String {
+    let Fill { data_free, metadata_free } = fill;
+    let mut table = Table::new();
+    table.some("data_free", data_free.map(|free| string(&judge::blocks(free))));
+    table.some("metadata_free", metadata_free.map(size));
+    let mut pairs = Vec::new();
+    if !fill.is_none() {
+        pairs.push(("fill", table.text()));
+    }
+    if !steps.is_empty() {
+        pairs.push(("step", self::steps(steps)));
+    }
+    if pairs.is_empty() { String::new() } else { format!("\n[prepare]\n{}", keys(&pairs)) }
+}
+
+fn steps(steps: &[Step]) -> String {
+    let steps: Vec<String> = steps.iter().map(|step| format!("  {},\n", self::step(step))).collect();
+    format!("[\n{}]", steps.concat())
 }
 
 /// One `key = value` a line.
@@ -132,9 +168,7 @@ fn phase(phase: &Phase) -> String {
     if *times != by_itself {
         pairs.push(("times", count(*times)));
     }
-    let steps: Vec<String> = steps.iter().map(|step| format!("  {},\n", self::step(step))).collect();
-    let steps = steps.concat();
-    pairs.push(("step", format!("[\n{steps}]")));
+    pairs.push(("step", self::steps(steps)));
     keys(&pairs)
 }
 

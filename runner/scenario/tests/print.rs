@@ -12,8 +12,8 @@ use brim_device::fault::{
 use brim_device::{ByteRange, Ratio, Survival};
 use brim_scenario::{Scenario, Settings, Unprintable, print};
 use brim_trial::event::SpaceKind;
-use brim_trial::operation::{Expect, Release, Which};
-use brim_trial::plan::{self, Device, Filesystem, Prepare};
+use brim_trial::operation::{Administration, Compression, Expect, Filter, Profile, Release, Which};
+use brim_trial::plan::{self, Device, Fault, Filesystem, Fill, Prepare};
 use brim_trial::{
     Bytes, Condition, Content, Errno, Expression, FilesystemKind, Known, Nanos, Operation, Phase, Plan, Step,
     Verdict,
@@ -84,7 +84,19 @@ fn expression() -> impl Strategy<Value = Expression> {
     })
 }
 
-fn operation(gates: &[String], faults: &[String], cache: bool, alone: bool) -> BoxedStrategy<Operation> {
+/// What steps may name.
+#[derive(Clone, Debug)]
+struct Names {
+    gates: Vec<String>,
+    faults: Vec<String>,
+    disks: Vec<String>,
+    cache: bool,
+    btrfs: bool,
+}
+
+fn operation(names: &Names, alone: bool) -> BoxedStrategy<Operation> {
+    let Names { gates, faults, disks, cache, btrfs } = names.clone();
+    let disk = move || select(disks.clone());
     let range = || (file(), expression(), expression());
     let mut all = vec![
         (range(), any::<bool>())
@@ -106,7 +118,9 @@ fn operation(gates: &[String], faults: &[String], cache: bool, alone: bool) -> B
         range().prop_map(|(file, offset, length)| Operation::SyncFileRange { file, offset, length }).boxed(),
         (file(), expression()).prop_map(|(file, size)| Operation::Truncate { file, size }).boxed(),
         file().prop_map(|file| Operation::Unlink { file }).boxed(),
-        sectors().prop_map(|size| Operation::ResizeDisk { size: size.into() }).boxed(),
+        (sectors(), option::of(disk()))
+            .prop_map(|(size, device)| Operation::ResizeDisk { size: size.into(), device })
+            .boxed(),
         file().prop_map(|file| Operation::Nocow { file }).boxed(),
         file().prop_map(|path| Operation::Subvolume { path }).boxed(),
         (file(), file(), any::<bool>())
@@ -125,13 +139,24 @@ fn operation(gates: &[String], faults: &[String], cache: bool, alone: bool) -> B
         select(vec![Operation::Syncfs {}, Operation::Scrub {}, Operation::DropCaches {}]).boxed(),
     ];
     if alone {
-        all.push(select(vec![Operation::Remount {}, Operation::Check {}]).boxed());
+        all.push(Just(Operation::Check {}).boxed());
+        let remount =
+            option::of(vec(words(), 0..3)).prop_map(|options| Operation::Remount { live: false, options });
+        all.push(remount.boxed());
     }
     if alone && cache {
         let odds = || prop_oneof![Just(Ratio::ZERO), (1u64..500_000_000).prop_map(Ratio)];
         let cut = (odds(), odds())
             .prop_map(|(kept, torn)| Operation::PowerCut { survival: Survival { kept, torn } });
         all.push(cut.boxed());
+    }
+    let live =
+        vec(words(), 1..3).prop_map(|options| Operation::Remount { live: true, options: Some(options) });
+    all.push(live.boxed());
+    all.push(Just(Operation::Administer(Administration::Fstrim {})).boxed());
+    if btrfs {
+        let act = administration(disk().boxed(), alone);
+        all.push(act.prop_map(Operation::Administer).boxed());
     }
     if !gates.is_empty() {
         let gate = || select(gates.to_vec());
@@ -151,6 +176,71 @@ fn operation(gates: &[String], faults: &[String], cache: bool, alone: bool) -> B
     }
     if !faults.is_empty() {
         all.push(select(faults.to_vec()).prop_map(|fault| Operation::Arm { fault }).boxed());
+    }
+    proptest::strategy::Union::new(all).boxed()
+}
+
+fn filter(disk: BoxedStrategy<String>) -> impl Strategy<Value = Filter> {
+    let profiles = || select(Profile::ALL.map(|(_, profile)| profile).to_vec());
+    let device = prop_oneof![disk, Just(plan::Device::MISSING.to_owned())];
+    let given = (option::of(0u64..=100), vec(profiles(), 0..3), option::of(device), option::of(1u64..9));
+    (given, option::of(profiles()), any::<bool>()).prop_map(
+        |((usage, profiles, device, limit), convert, soft)| Filter {
+            usage,
+            profiles,
+            device,
+            limit,
+            convert,
+            soft: soft && convert.is_some(),
+        },
+    )
+}
+
+fn administration(disk: BoxedStrategy<String>, alone: bool) -> BoxedStrategy<Administration> {
+    let ways = || select(Compression::ALL.map(|(_, way)| way).to_vec());
+    let some = || option::of(filter(disk.clone()));
+    let balance = (some(), some(), some(), any::<bool>()).prop_map(|(data, metadata, system, force)| {
+        Administration::Balance { force: force || system.is_some(), data, metadata, system }
+    });
+    let missing = prop_oneof![disk.clone(), Just(plan::Device::MISSING.to_owned())];
+    let limits = prop_oneof![
+        expression().prop_map(|size| (Some(size), None)),
+        (option::of(expression()), expression()).prop_map(|(size, own)| (size, Some(own))),
+    ];
+    let mut all = vec![
+        disk.clone().prop_map(|device| Administration::DeviceAdd { device }).boxed(),
+        missing.prop_map(|device| Administration::DeviceRemove { device }).boxed(),
+        (disk.clone(), disk.clone())
+            .prop_filter("two disks", |(from, to)| from != to)
+            .prop_map(|(from, to)| Administration::DeviceReplace { from, to })
+            .boxed(),
+        balance.boxed(),
+        (option::of(expression()), option::of(disk.clone()))
+            .prop_map(|(size, device)| Administration::ResizeFilesystem { size, device })
+            .boxed(),
+        (file(), option::of(ways()))
+            .prop_map(|(file, compress)| Administration::Defragment { file, compress })
+            .boxed(),
+        (file(), ways()).prop_map(|(file, with)| Administration::Compress { file, with }).boxed(),
+        (prop_oneof![file(), Just(".".to_owned())], limits)
+            .prop_map(|(path, (referenced, exclusive))| Administration::QgroupLimit {
+                path,
+                referenced,
+                exclusive,
+            })
+            .boxed(),
+        file().prop_map(|path| Administration::SubvolumeDelete { path }).boxed(),
+        select(vec![
+            Administration::QuotaEnable {},
+            Administration::QuotaRescan {},
+            Administration::WaitCleaner {},
+            Administration::Fstrim {},
+        ])
+        .boxed(),
+    ];
+    if alone {
+        let lose = (disk, option::of(vec(words(), 0..3)));
+        all.push(lose.prop_map(|(device, options)| Administration::LoseDevice { device, options }).boxed());
     }
     proptest::strategy::Union::new(all).boxed()
 }
@@ -221,7 +311,7 @@ fn when(then: &Then) -> impl Strategy<Value = When> + use<> {
     )
 }
 
-fn faults() -> impl Strategy<Value = Vec<Row>> {
+fn rows() -> impl Strategy<Value = Vec<Row>> {
     let row = (words(), then()).prop_flat_map(|(name, then)| {
         when(&then).prop_map(move |when| Row { name: name.clone(), when, then: then.clone() })
     });
@@ -240,13 +330,51 @@ fn faults() -> impl Strategy<Value = Vec<Row>> {
     })
 }
 
-fn phase(rows: &[Row], cache: bool) -> impl Strategy<Value = Phase> + use<> {
-    let names =
-        |which: fn(&&Row) -> bool| rows.iter().filter(which).map(|row| row.name.clone()).collect::<Vec<_>>();
-    let (gates, all) = (names(|row| matches!(row.then, Then::Hold { .. })), names(|_| true));
+/// Disks, of which the first is in the filesystem; and on another filesystem than btrfs none but that.
+fn devices(kind: FilesystemKind) -> impl Strategy<Value = Vec<Device>> {
+    let one = ("[a-z][a-z0-9_-]{0,6}", sectors(), any::<bool>(), any::<bool>());
+    (vec(one, 1..4), any::<bool>()).prop_map(move |(given, named)| {
+        let several = given.len() > 1;
+        let device =
+            |(index, (name, size, write_cache, spare)): (usize, (String, Bytes, bool, bool))| Device {
+                name: if several || named { format!("{name}{index}") } else { Device::ONLY.to_owned() },
+                size,
+                write_cache,
+                in_filesystem: index == 0 || (!spare && kind == FilesystemKind::Btrfs),
+            };
+        given.into_iter().enumerate().map(device).collect()
+    })
+}
+
+/// Each row on a disk; what acts while a gate is closed is on that of the gate.
+fn on_disks(rows: Vec<Row>, devices: &[Device]) -> Vec<Fault> {
+    let place = |index: usize| devices[index % devices.len()].name.clone();
+    let gate = rows.iter().position(|row| matches!(row.then, Then::Hold { .. }));
+    let device = |(index, row): (usize, Row)| {
+        let waits = row.when.while_gate.is_some();
+        Fault { device: place(gate.filter(|_| waits).unwrap_or(index)), row }
+    };
+    rows.into_iter().enumerate().map(device).collect()
+}
+
+/// A step of the preparation: one that every disk can do, in no worker's name.
+fn first_steps(names: &Names) -> impl Strategy<Value = Vec<Step>> + use<> {
+    let names = Names { gates: Vec::new(), faults: Vec::new(), cache: false, ..names.clone() };
+    let allowed = |operation: &Operation| {
+        !matches!(
+            operation,
+            Operation::Panic { .. } | Operation::Administer(Administration::LoseDevice { .. })
+        )
+    };
+    let step = operation(&names, true).prop_filter("not in the preparation", allowed);
+    vec(step.prop_map(|operation| Step { name: operation.verb().to_owned(), operation, by: None }), 0..3)
+}
+
+fn phase(names: &Names) -> impl Strategy<Value = Phase> + use<> {
+    let names = names.clone();
     (words(), option::of(select(vec![Errno::ENOSPC, Errno::EIO])), 1u64..9, any::<bool>()).prop_flat_map(
         move |(name, until, times, alone)| {
-            let step = (operation(&gates, &all, cache, alone), option::of(words()), words());
+            let step = (operation(&names, alone), option::of(words()), words());
             (vec(step, 1..5), Just(name), Just((until, times, alone))).prop_map(
                 |(steps, name, (until, times, alone))| {
                     let steps: Vec<Step> = steps
@@ -268,10 +396,24 @@ fn phase(rows: &[Row], cache: bool) -> impl Strategy<Value = Phase> + use<> {
 }
 
 fn plans() -> impl Strategy<Value = Plan> {
-    (faults(), any::<bool>(), select(FilesystemKind::ALL.to_vec()))
-        .prop_flat_map(|(rows, cache, kind)| {
-            let phases = vec(phase(&rows, cache), 1..4);
-            let head = (words(), words(), words(), sectors(), option::of(1u64..1 << 20), nanos());
+    select(FilesystemKind::ALL.to_vec())
+        .prop_flat_map(|kind| (Just(kind), devices(kind), rows()))
+        .prop_flat_map(|(kind, devices, rows)| {
+            let faults = on_disks(rows, &devices);
+            let named = |which: fn(&&Fault) -> bool| {
+                faults.iter().filter(which).map(|fault| fault.row.name.clone()).collect::<Vec<_>>()
+            };
+            let names = Names {
+                gates: named(|fault| matches!(fault.row.then, Then::Hold { .. })),
+                faults: named(|_| true),
+                disks: devices.iter().map(|device| device.name.clone()).collect(),
+                cache: devices.iter().any(|device| device.write_cache),
+                btrfs: kind == FilesystemKind::Btrfs,
+            };
+            let phases = vec(phase(&names), 1..4);
+            let head = (words(), words(), words(), nanos());
+            let metadata = option::of((1u64..1 << 20).prop_map(|nodes| Bytes(nodes * 16384)));
+            let fill = (option::of(1u64..1 << 20), metadata, first_steps(&names));
             let options = (vec(words(), 0..3), vec(words(), 0..3));
             let condition = (
                 any::<prop::sample::Index>(),
@@ -281,17 +423,13 @@ fn plans() -> impl Strategy<Value = Plan> {
             );
             let kernels = select(vec!["*", ">=6.13", ">=5.15, <6.1", "=6.12.40"]);
             let verdict = select(vec![Verdict::Reproduced, Verdict::NotReproduced, Verdict::Inconclusive]);
-            (
-                Just((rows, cache, kind)),
-                phases,
-                head,
-                options,
-                vec(condition, 1..3),
-                vec((kernels, verdict), 0..3),
-            )
+            let rest = (options, vec(condition, 1..3), vec((kernels, verdict), 0..3));
+            (Just((kind, devices, faults)), phases, head, fill, rest)
         })
-        .prop_map(|((faults, write_cache, kind), phases, head, (mkfs, mount), conditions, known)| {
-            let (scenario, claim, source, size, free, step_limit) = head;
+        .prop_map(|((kind, devices, faults), phases, head, fill, rest)| {
+            let (scenario, claim, source, step_limit) = head;
+            let ((mkfs, mount), conditions, known) = rest;
+            let (data_free, metadata_free, steps) = fill;
             let names: Vec<String> =
                 phases.iter().flat_map(|phase| &phase.steps).map(|step| step.name.clone()).collect();
             let condition =
@@ -301,14 +439,19 @@ fn plans() -> impl Strategy<Value = Plan> {
                     space: space.filter(|_| kind == FilesystemKind::Btrfs),
                     content: lost.then_some(plan::Content::Lost),
                 };
+            let metadata_free = metadata_free.filter(|_| kind == FilesystemKind::Btrfs);
             Plan {
                 scenario,
                 claim,
                 source,
                 params: BTreeMap::from([("free".to_owned(), "66 blocks".to_owned())]),
-                device: Device { size, write_cache, faults },
+                devices,
+                faults,
                 filesystem: Filesystem { kind, mkfs, mount },
-                prepare: Prepare { data_free: free.map(|blocks| Bytes(blocks * 4096)) },
+                prepare: Prepare {
+                    steps,
+                    fill: Fill { data_free: data_free.map(|blocks| Bytes(blocks * 4096)), metadata_free },
+                },
                 reproduced: conditions.into_iter().map(condition).collect(),
                 phases,
                 known: known
@@ -343,7 +486,10 @@ fn every_scenario_of_the_catalogue_prints_on_every_filesystem() {
         let scenario = Scenario::parse(&path.display().to_string(), &text).unwrap();
         for kind in FilesystemKind::ALL {
             let settings = Settings { filesystem: Some(kind), ..Settings::default() };
-            for plan in scenario.plans(&settings).unwrap() {
+            // Some are about btrfs alone.
+            let plans = scenario.plans(&settings);
+            assert!(plans.is_ok() || kind != scenario.default_filesystem(), "{}", path.display());
+            for plan in plans.into_iter().flatten() {
                 let text = print(&plan, "").unwrap_or_else(|error| panic!("{}: {error:?}", path.display()));
                 assert_eq!(read(&text), without_params(&plan), "{text}");
                 count += 1;
@@ -382,7 +528,9 @@ fn what_has_no_words_is_not_printed() {
     let histogram = refused(|plan| {
         let latency = Latency::Histogram(vec![Bucket { latency: Nanos(1), count: 1 }]);
         let then = Then::Delay(latency.into());
-        plan.device.faults.push(Row { name: "slow".to_owned(), when: When::default(), then });
+        let device = plan.devices[0].name.clone();
+        let row = Row { name: "slow".to_owned(), when: When::default(), then };
+        plan.faults.push(Fault { device, row });
     });
     assert!(matches!(histogram, Unprintable::NoWords { .. }), "{histogram:?}");
     let nothing = refused(|plan| plan.phases.clear());

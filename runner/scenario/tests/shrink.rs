@@ -144,22 +144,22 @@ fn everything_becomes_smaller() {
         waits
             && writes
             && filled
-            && plan.device.size >= Bytes(100 << 20)
-            && plan.prepare.data_free >= Some(Bytes(9 * 4096))
+            && plan.devices[0].size >= Bytes(100 << 20)
+            && plan.prepare.fill.data_free >= Some(Bytes(9 * 4096))
     };
     let shrunk = shrunk(&whole, fails);
     let text = print(&shrunk.plan, "").unwrap();
     assert_eq!(shrunk.plan.phases.iter().map(|phase| phase.times).collect::<Vec<_>>(), [5, 1], "{text}");
-    assert_eq!(shrunk.plan.device.faults.len(), 1, "{text}");
-    let gate = &shrunk.plan.device.faults[0].when;
+    assert_eq!(shrunk.plan.faults.len(), 1, "{text}");
+    let gate = &shrunk.plan.faults[0].row.when;
     assert!(gate.nth.is_none() && gate.probability.is_none() && !gate.op.is_any(), "{text}");
     let steps: Vec<&str> =
         shrunk.plan.phases.iter().flat_map(|phase| &phase.steps).map(|step| step.name.as_str()).collect();
     // One step to go round with, what waits, and what fails.
     assert_eq!(steps.len(), 3, "{text}");
     assert!(shrunk.plan.phases.iter().all(|phase| phase.workers().len() == 1), "{text}");
-    assert_eq!(shrunk.plan.prepare.data_free, Some(Bytes(9 * 4096)), "{text}");
-    assert!(shrunk.plan.device.size < Bytes(128 << 20), "{text}");
+    assert_eq!(shrunk.plan.prepare.fill.data_free, Some(Bytes(9 * 4096)), "{text}");
+    assert!(shrunk.plan.devices[0].size < Bytes(128 << 20), "{text}");
     assert!(shrunk.plan.filesystem.mount.is_empty(), "{text}");
     assert!(pwrites(&shrunk.plan).all(|(_, length)| length < 12_000), "{text}");
 }

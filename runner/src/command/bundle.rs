@@ -42,9 +42,12 @@ fn show(file: &Path) -> Result<Exit, Error> {
     let disk = |disk: &brim_device::Store| {
         format!("{} B, of which {} B were written", disk.size().0, disk.allocated().0)
     };
-    fact("disk", &disk(&opened.bundle.before));
-    if let Some(after) = &opened.bundle.after {
-        fact("disk after", &disk(after));
+    let names = opened.plan.devices.iter().map(|device| device.name.as_str());
+    for (name, before) in names.clone().zip(&opened.bundle.before) {
+        fact(name, &disk(before));
+    }
+    for (name, after) in names.zip(&opened.bundle.after) {
+        fact(&format!("{name} after"), &disk(after));
     }
     for left in &manifest.left_out {
         fact("not in it", left);

@@ -44,7 +44,7 @@ pub(crate) fn rerun(arguments: &cli::Run, path: &Path) -> Result<Exit, Error> {
     for kernel in &kernels {
         let rig = arguments.rig.rig.stand(kernel.as_ref(), &interrupt)?;
         let mut executor = Executor::new(settings, rig, &mut sink);
-        executor.begin_with(&opened.bundle.before);
+        executor.begin_with(&opened.image);
         let command = command(arguments, path, kernel.as_ref());
         let (verdict, events) = executor.run(&opened.plan, command).inspect_err(|error| {
             if arguments.json {

@@ -180,14 +180,15 @@ fn size(plan: &Plan) -> String {
     let steps: usize = plan.phases.iter().map(|phase| phase.steps.len()).sum();
     let many = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
     let mut text = format!("{} in {}", many(steps, "step"), many(plan.phases.len(), "phase"));
-    let faults = plan.device.faults.len();
+    let faults = plan.faults.len();
     if faults > 0 {
         let _ = write!(text, ", {}", many(faults, "fault"));
     }
-    if let Some(free) = plan.prepare.data_free {
+    if let Some(free) = plan.prepare.fill.data_free {
         let _ = write!(text, ", {} free", brim_trial::judge::blocks(free));
     }
-    let _ = write!(text, ", {}", plan.device.size);
+    let disks: Vec<String> = plan.devices.iter().map(|device| device.size.to_string()).collect();
+    let _ = write!(text, ", {}", disks.join(" + "));
     text
 }
 

@@ -15,10 +15,9 @@ use std::num::NonZeroUsize;
 use std::thread::ScopedJoinHandle;
 
 use brim_bundle::Bundle;
-use brim_device::Store;
 use brim_trial::event::Crash;
-use brim_trial::plan::Filesystem;
-use brim_trial::{Bytes, Counters, Event, FilesystemKind};
+use brim_trial::plan::{Device, Filesystem};
+use brim_trial::{Bytes, Event, FilesystemKind};
 
 use initramfs::Initramfs;
 pub(crate) use initramfs::InitramfsError;
@@ -29,7 +28,7 @@ use running::{Outcome, Running, Unanswered};
 use crate::interrupt::Interrupt;
 use crate::kernel::{Kernel, Kind};
 use crate::rig::qemu::Snapshot;
-use crate::rig::workbench::{Preparation, Trial};
+use crate::rig::workbench::{Image, Preparation, State, Trial};
 use crate::rig::{Rig, RigError, RigName};
 
 /// What a guest needs beside its disks: the kernel, the initramfs, the page cache.
@@ -40,8 +39,8 @@ pub(crate) struct Guest {
     kernel: Kernel,
     interrupt: Interrupt,
     initramfs: Option<Initramfs>,
-    /// The disk that trials begin in, packed, where it was not prepared here.
-    adopted: Option<Vec<u8>>,
+    /// The files of the disks that trials begin in, where they were not prepared here.
+    adopted: Option<Vec<(String, Vec<u8>)>>,
     running: Option<Running>,
     preparation: Option<Preparation>,
     /// A machine that has booted and made a filesystem, for the preparations that begin with it.
@@ -53,7 +52,7 @@ pub(crate) struct Guest {
 /// What preparations have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Beginning {
-    size: Bytes,
+    devices: Vec<Device>,
     filesystem: Filesystem,
     needs: Needs,
 }
@@ -70,10 +69,8 @@ pub(super) struct Needs {
 impl Needs {
     fn of(preparation: &Preparation) -> Self {
         // A disk may be written full, and what is written lies in the guest's memory; its page cache may hold as much.
-        let memory = (MEMORY.0 + 2 * preparation.size.0).next_multiple_of(MIB);
-        let Filesystem { mkfs, .. } = &preparation.filesystem;
-        let parity = mkfs.iter().any(|word| word.contains("raid5") || word.contains("raid6"));
-        Self { memory: Bytes(memory), parity }
+        let memory = (MEMORY.0 + 2 * preparation.size().0).next_multiple_of(MIB);
+        Self { memory: Bytes(memory), parity: preparation.parity }
     }
 
     fn meets(self, wanted: Self) -> bool {
@@ -97,8 +94,8 @@ impl Guest {
         if self.running.as_ref().is_some_and(|running| running.needs.meets(needs)) {
             return Ok(());
         }
-        let Preparation { size, filesystem, .. } = preparation;
-        let beginning = Beginning { size: *size, filesystem: filesystem.clone(), needs };
+        let Preparation { devices, filesystem, .. } = preparation;
+        let beginning = Beginning { devices: devices.clone(), filesystem: filesystem.clone(), needs };
         if let Some((_, snapshot)) = self.base.as_ref().filter(|(known, _)| *known == beginning) {
             self.running = Some(Running::new(Machine::resume(snapshot)?, needs));
             return Ok(());
@@ -117,7 +114,7 @@ impl Guest {
         self.running = None;
         if self.initramfs.is_none() {
             let modules = self.kernel.modules(&self.wanted())?;
-            self.initramfs = Some(Initramfs::build(&modules, self.adopted.as_deref())?);
+            self.initramfs = Some(Initramfs::build(&modules, self.adopted.as_deref().unwrap_or_default())?);
         }
         let Some(initramfs) = &self.initramfs else { return Err(RigError::Unprepared) };
         let mut running = Running::new(Machine::boot(&self.kernel, initramfs, needs)?, needs);
@@ -142,15 +139,30 @@ impl Guest {
         line.iter().copied().chain(["nbd"]).chain(there).collect()
     }
 
-    fn prepare_again(&mut self, preparation: &Preparation) -> Result<Counters, RigError> {
+    fn prepare_again(&mut self, preparation: &Preparation) -> Result<State, RigError> {
         self.stand(preparation)?;
         let order = match self.adopted {
             Some(_) => Order::Adopt(preparation.clone()),
             None => Order::Prepare(preparation.clone()),
         };
         match self.call(&order, &mut |_| {})? {
-            Reply::Counters(counters) => Ok(counters),
+            Reply::State(state) => Ok(*state),
             _ => Err(RigError::AgentDied),
+        }
+    }
+
+    /// What a disk of the guest's is packed to.
+    fn packed(&mut self, disk: usize) -> Result<Vec<u8>, RigError> {
+        let mut packed = Vec::new();
+        loop {
+            let order = Order::Image { disk, from: packed.len() };
+            let Reply::Packed { digits, last } = self.call(&order, &mut |_| {})? else {
+                return Err(RigError::Image);
+            };
+            packed.extend(disk::bytes(&digits).ok_or(RigError::Image)?);
+            if last {
+                return Ok(packed);
+            }
         }
     }
 
@@ -223,11 +235,11 @@ impl Rig for Guest {
         &self.kernel.release
     }
 
-    fn prepare(&mut self, preparation: &Preparation) -> Result<Counters, RigError> {
+    fn prepare(&mut self, preparation: &Preparation) -> Result<State, RigError> {
         self.staged = None;
-        let counters = self.prepare_again(preparation)?;
+        let state = self.prepare_again(preparation)?;
         self.preparation = Some(preparation.clone());
-        Ok(counters)
+        Ok(state)
     }
 
     fn trial(&mut self, trial: &Trial, emit: &mut dyn FnMut(Event)) -> Result<(), RigError> {
@@ -241,29 +253,27 @@ impl Rig for Guest {
         }
     }
 
-    fn image(&mut self) -> Result<Store, RigError> {
+    fn image(&mut self) -> Result<Image, RigError> {
         if self.running.is_none() {
             self.stage()?;
         }
-        let mut packed = Vec::new();
-        loop {
-            let Reply::Packed { digits, last } =
-                self.call(&Order::Image { from: packed.len() }, &mut |_| {})?
-            else {
-                return Err(RigError::Image);
-            };
-            packed.extend(disk::bytes(&digits).ok_or(RigError::Image)?);
-            if last {
-                break;
-            }
+        let sizes: Vec<Bytes> = match &self.preparation {
+            Some(preparation) => preparation.devices.iter().map(|device| device.size).collect(),
+            None => return Err(RigError::Unprepared),
+        };
+        let mut disks = Vec::new();
+        for (disk, size) in sizes.into_iter().enumerate() {
+            let packed = self.packed(disk)?;
+            disks.push(Bundle::unpack(packed.as_slice(), size).ok().flatten().ok_or(RigError::Image)?);
         }
-        let size =
-            self.preparation.as_ref().map(|preparation| preparation.size).ok_or(RigError::Unprepared)?;
-        Bundle::unpack(packed.as_slice(), size).ok().flatten().ok_or(RigError::Image)
+        match self.call(&Order::Written, &mut |_| {})? {
+            Reply::Written(written) => Ok(Image { disks, written: *written }),
+            _ => Err(RigError::AgentDied),
+        }
     }
 
-    fn adopt(&mut self, preparation: &Preparation, image: &Store) -> Result<Counters, RigError> {
-        self.adopted = Some(Bundle::pack(image).map_err(|source| RigError::Channel { source })?);
+    fn adopt(&mut self, preparation: &Preparation, image: &Image) -> Result<State, RigError> {
+        self.adopted = Some(disk::files(image).map_err(|source| RigError::Channel { source })?);
         // It comes with the initramfs.
         (self.initramfs, self.running, self.base) = (None, None, None);
         self.prepare(preparation)

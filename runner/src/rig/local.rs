@@ -16,10 +16,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
+use brim_agent::Written;
 use brim_agent::protocol::{Command, Message, Reply, TrialOrder};
-use brim_device::fault::Row;
 use brim_trial::event::Stuck;
-use brim_trial::plan::Filesystem;
+use brim_trial::plan::{self, Filesystem, Fill};
 use brim_trial::{Bytes, Counters, Event};
 use fuser::BackgroundSession;
 use nbd_server::client::{self, Client, Negotiated};
@@ -41,7 +41,6 @@ const END_LIMIT: Duration = Duration::from_secs(10);
 const BLAME_LIMIT: Duration = Duration::from_millis(500);
 /// How often the end of a FUSE session is looked for: it is a matter of microseconds.
 const SESSION_TICK: Duration = Duration::from_micros(100);
-const EXPORT: &str = "disk";
 
 /// How the disk reaches the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,12 +57,12 @@ pub(crate) struct Local {
     link: Link,
     agent: Agent,
     server: Server,
-    attached: Option<Attached>,
+    attached: Vec<Attached>,
     awaits: Awaits,
-    /// Looks at the disk during a trial.
-    sampler: Option<Sampler>,
+    /// They look at the disks during a trial.
+    samplers: Vec<Sampler>,
     /// The faults of the trial, in force or not.
-    rows: Vec<Row>,
+    rows: Vec<plan::Fault>,
     interrupt: Interrupt,
     /// A program of the user's has run: what the keyboard says was said to it.
     programs: bool,
@@ -72,6 +71,8 @@ pub(crate) struct Local {
 /// A disk under the kernel.
 #[derive(Debug)]
 struct Attached {
+    /// Its name, also that of its export.
+    name: String,
     disk: Disk,
     fuse: Option<Fuse>,
     /// What rows did that went with the power of the disk.
@@ -90,56 +91,61 @@ impl Local {
     pub(crate) fn start(interrupt: Interrupt, link: Link) -> Result<Self, RigError> {
         let agent = Agent::start().map_err(|source| RigError::AgentStart { source })?;
         let (server, awaits) = (Server::new(), Awaits::default());
-        let (attached, sampler, rows, programs) = (None, None, Vec::new(), false);
-        Ok(Self { link, agent, server, attached, awaits, sampler, rows, interrupt, programs })
+        let (attached, samplers, rows) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { link, agent, server, attached, awaits, samplers, rows, interrupt, programs: false })
     }
 
-    /// Puts `disk` under the kernel.
-    pub(crate) fn attach(&mut self, disk: &Disk) -> Result<(), RigError> {
-        let attached = self.put_under_the_kernel(disk);
+    /// Puts disks under the kernel, in this order, by these names.
+    pub(crate) fn attach(&mut self, disks: &[(String, Disk)]) -> Result<(), RigError> {
+        let attached = disks.iter().try_for_each(|(name, disk)| self.put_under_the_kernel(name, disk));
         attached.map_err(|error| self.blame(error))
     }
 
-    fn put_under_the_kernel(&mut self, disk: &Disk) -> Result<(), RigError> {
-        self.server.add_export(EXPORT, disk.clone()).map_err(|error| RigError::server(&error))?;
-        let attached = |fuse| Attached { disk: disk.clone(), fuse, faults_before: Vec::new() };
+    fn put_under_the_kernel(&mut self, name: &str, disk: &Disk) -> Result<(), RigError> {
+        self.server.add_export(name, disk.clone()).map_err(|error| RigError::server(&error))?;
+        let attached =
+            |fuse| Attached { name: name.to_owned(), disk: disk.clone(), fuse, faults_before: Vec::new() };
         match self.link {
             Link::Fuse => {
-                let fuse = self.open_fuse(disk.size())?;
-                self.attached = Some(attached(Some(fuse)));
-                self.call(&Command::AttachLoop, &mut |_| {}).map(drop)
+                let fuse = self.open_fuse(name, disk.size())?;
+                self.attached.push(attached(Some(fuse)));
+                self.call(&Command::AttachLoop { disk: name.to_owned() }, &mut |_| {}).map(drop)
             }
             Link::Nbd => {
-                self.attached = Some(attached(None));
+                self.attached.push(attached(None));
                 let stream = self.server.connect().map_err(|error| RigError::server(&error))?;
                 let Negotiated { stream, info } =
-                    client::negotiate(stream, EXPORT).map_err(|error| RigError::server(&error))?;
+                    client::negotiate(stream, name).map_err(|error| RigError::server(&error))?;
                 self.agent.send_fds(&[OwnedFd::from(stream).as_fd()])?;
                 let (size, flags) = (disk.size(), info.flags.0);
-                self.call(&Command::AttachNbd { size, flags }, &mut |_| {}).map(drop)
+                let attach = Command::AttachNbd { disk: name.to_owned(), size, flags };
+                self.call(&attach, &mut |_| {}).map(drop)
             }
         }
     }
 
-    fn open_fuse(&mut self, size: Bytes) -> Result<Fuse, RigError> {
-        self.call(&Command::OpenFuse, &mut |_| {})?;
+    fn open_fuse(&mut self, name: &str, size: Bytes) -> Result<Fuse, RigError> {
+        self.call(&Command::OpenFuse { disk: name.to_owned() }, &mut |_| {})?;
         let fuse = self.agent.receive_fd()?;
         let stream = self.server.connect().map_err(|error| RigError::server(&error))?;
-        let client = Client::connect(stream, EXPORT).map_err(|error| RigError::server(&error))?;
+        let client = Client::connect(stream, name).map_err(|error| RigError::server(&error))?;
         let size = Arc::new(AtomicU64::new(size.0));
         let session = fuse::serve(Arc::new(client), Arc::clone(&size), fuse)
             .map_err(|source| RigError::Fuse { source })?;
         Ok(Fuse { size, session })
     }
 
-    /// What every row did that was in force since the last attach, also those that went with the power.
-    pub(crate) fn faults(&self) -> Vec<Fault> {
+    /// What every row did that was in force since the last attach, also those that went with the power; disk by disk, whose name is
+    /// told where there are several.
+    pub(crate) fn faults(&self) -> Vec<(Option<String>, Fault)> {
+        let several = self.attached.len() > 1;
         let faults = |attached: &Attached| {
             let mut faults = attached.faults_before.clone();
             faults.extend(attached.disk.faults());
-            faults
+            let device = several.then(|| attached.name.clone());
+            faults.into_iter().map(move |fault| (device.clone(), fault)).collect::<Vec<_>>()
         };
-        self.attached.as_ref().map_or_else(Vec::new, faults)
+        self.attached.iter().flat_map(faults).collect()
     }
 
     /// Takes orders for the disk on a UNIX socket, until what this gives is dropped.
@@ -147,19 +153,20 @@ impl Local {
         self.server.listen_control(path)
     }
 
-    /// Makes a filesystem on the disk.
-    pub(crate) fn make(&mut self, filesystem: &Filesystem) -> Result<(), RigError> {
-        self.call(&Command::MakeFilesystem(filesystem.clone()), &mut |_| {}).map(drop)
+    /// Makes a filesystem on the disks of these names.
+    pub(crate) fn make(&mut self, filesystem: &Filesystem, disks: &[String]) -> Result<(), RigError> {
+        let (filesystem, disks) = (filesystem.clone(), disks.to_vec());
+        self.call(&Command::MakeFilesystem { filesystem, disks }, &mut |_| {}).map(drop)
     }
 
-    /// Mounts the disk.
+    /// Mounts what is on the disks.
     pub(crate) fn mount(&mut self, filesystem: &Filesystem) -> Result<(), RigError> {
         self.call(&Command::Mount(filesystem.clone()), &mut |_| {}).map(drop)
     }
 
-    /// Fills the mount until `data_free` bytes are left, or as near as it gets.
-    pub(crate) fn fill(&mut self, data_free: Bytes) -> Result<Counters, RigError> {
-        let reply = self.call(&Command::Fill { data_free }, &mut |_| {})?;
+    /// Fills the mount until so much is left, or as near as it gets.
+    pub(crate) fn fill(&mut self, fill: Fill) -> Result<Counters, RigError> {
+        let reply = self.call(&Command::Fill(fill), &mut |_| {})?;
         counters(reply)
     }
 
@@ -169,22 +176,30 @@ impl Local {
         counters(reply)
     }
 
-    /// Runs the steps of a trial, with these faults for them to put in force, and tells what was seen.
+    /// Runs the steps of a trial, with these faults for them to put in force, and tells what was seen. What they have written is
+    /// the answer.
     pub(crate) fn trial(
         &mut self,
         order: TrialOrder,
-        faults: &[Row],
+        faults: &[plan::Fault],
         emit: &mut dyn FnMut(Event),
-    ) -> Result<(), RigError> {
+    ) -> Result<Written, RigError> {
         self.awaits = Awaits::default();
         self.rows = faults.to_vec();
         let trial = order.trial;
-        self.sampler = self.attached.as_ref().and_then(|attached| Sampler::start(&attached.disk, faults));
-        let ended = self.call(&Command::Trial(order), emit).map(drop);
-        if let Some(series) = self.sampler.take().and_then(|sampler| sampler.end(trial)) {
-            emit(Event::Series(series));
+        let start = |attached: &Attached| Sampler::start(&attached.name, &attached.disk, faults);
+        self.samplers = self.attached.iter().filter_map(start).collect();
+        let ended = self.call(&Command::Trial(order), emit);
+        let several = self.attached.len() > 1;
+        for sampler in std::mem::take(&mut self.samplers) {
+            if let Some(series) = sampler.end(trial, several) {
+                emit(Event::Series(series));
+            }
         }
-        ended
+        match ended? {
+            Reply::Written(written) => Ok(written),
+            _ => Err(RigError::AgentDied),
+        }
     }
 
     /// Runs a program at the mount, on our own standard streams.
@@ -199,10 +214,10 @@ impl Local {
         self.call(&Command::Program { command }, emit).map(drop)
     }
 
-    /// Unmounts the disk and takes it away from the kernel.
+    /// Unmounts the disks and takes them away from the kernel.
     pub(crate) fn detach(&mut self) -> Result<(), RigError> {
         self.call(&Command::Detach, &mut |_| {})?;
-        self.end_session()
+        self.end_sessions()
     }
 
     /// Whatever fails when the agent is gone fails because of that.
@@ -234,13 +249,15 @@ impl Local {
             let tick = if self.awaits.is_empty() { TICK } else { AWAIT_TICK };
             match self.agent.receive(tick)? {
                 Some(Message::Reply(reply)) => return reply.map_err(RigError::Agent),
-                Some(Message::Event(Event::Stuck(stuck))) => {
-                    emit(Event::Stuck(self.open_gates(stuck)));
-                    self.give_up()?;
-                    overdue = Overdue::GatesOpened(Instant::now());
-                }
-                Some(Message::Event(event)) => emit(event),
-                Some(Message::Began { at }) => self.sampler.iter().for_each(|sampler| sampler.began(at)),
+                Some(Message::Event(event)) => match *event {
+                    Event::Stuck(stuck) => {
+                        emit(Event::Stuck(self.open_gates(stuck)));
+                        self.give_up()?;
+                        overdue = Overdue::GatesOpened(Instant::now());
+                    }
+                    event => emit(event),
+                },
+                Some(Message::Began { at }) => self.samplers.iter().for_each(|sampler| sampler.began(at)),
                 Some(Message::Ask { id, ask }) => self.asked(id, ask)?,
                 None => overdue = self.escalate(overdue)?,
             }
@@ -248,10 +265,10 @@ impl Local {
         }
     }
 
-    /// Opens all gates of the disk, and adds to `stuck` what they held.
+    /// Opens all gates of the disks, and adds to `stuck` what they held.
     fn open_gates(&self, mut stuck: Stuck) -> Stuck {
-        if let Some(attached) = &self.attached {
-            stuck.held = attached.disk.held().iter().map(describe).collect();
+        for attached in &self.attached {
+            stuck.held.extend(attached.disk.held().iter().map(describe));
             let _released = attached.disk.open_all_gates();
         }
         stuck
@@ -269,12 +286,21 @@ impl Local {
         }
     }
 
-    fn end_session(&mut self) -> Result<(), RigError> {
-        let _last_disk = self.server.remove_export(EXPORT);
-        let Some(Attached { fuse: Some(Fuse { session, .. }), .. }) = self.attached.take() else {
-            return Ok(());
-        };
+    fn end_sessions(&mut self) -> Result<(), RigError> {
         let until = Instant::now() + END_LIMIT;
+        let mut ended = Ok(());
+        for attached in std::mem::take(&mut self.attached) {
+            let _last_disk = self.server.remove_export(&attached.name);
+            ended = ended.and(attached.fuse.map_or(Ok(()), |fuse| fuse.end(until)));
+        }
+        ended
+    }
+}
+
+impl Fuse {
+    /// Waits for the end of the session, which comes with that of its mount.
+    fn end(self, until: Instant) -> Result<(), RigError> {
+        let session = self.session;
         while !session.guard.is_finished() {
             if Instant::now() >= until {
                 return Err(RigError::Busy);
@@ -296,7 +322,7 @@ impl Local {
 impl Drop for Local {
     /// Takes the rig down, whatever state it is in.
     fn drop(&mut self) {
-        if let Some(attached) = &self.attached {
+        for attached in &self.attached {
             let _released = attached.disk.open_all_gates();
         }
         self.agent.kill();
@@ -304,8 +330,8 @@ impl Drop for Local {
             self.server.shutdown();
             self.agent.wait(END_LIMIT);
         }
-        // The FUSE mount went away with the namespace, so the session has ended or is about to.
-        let _ended = self.end_session();
+        // The FUSE mounts went away with the namespace, so the sessions have ended or are about to.
+        let _ended = self.end_sessions();
     }
 }
 

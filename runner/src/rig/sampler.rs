@@ -7,6 +7,7 @@ use std::time::Duration;
 use brim_device::fault::{Op, Row, Then};
 use brim_trial::Nanos;
 use brim_trial::event::Series;
+use brim_trial::plan;
 use brim_trial::series::Recorder;
 use nbd_server::Disk;
 
@@ -16,16 +17,19 @@ const TICK: Duration = Duration::from_millis(1);
 /// A thread that looks at a disk until it is told that the trial is over.
 #[derive(Debug)]
 pub(crate) struct Sampler {
+    device: String,
     over: Sender<u64>,
     thread: JoinHandle<Recorder>,
 }
 
 impl Sampler {
-    /// Looks at `disk`, which has these faults or will have them. `None` where there is no thread to be had: then nothing is seen of
+    /// Looks at the disk of this name, which has those of these faults that are its own, or will have them. `None` where there is no thread to be had: then nothing is seen of
     /// the time in between.
-    pub(crate) fn start(disk: &Disk, rows: &[Row]) -> Option<Self> {
+    pub(crate) fn start(name: &str, disk: &Disk, faults: &[plan::Fault]) -> Option<Self> {
         let (over, told) = mpsc::channel();
-        let (disk, names) = (disk.clone(), Names::of(rows));
+        let rows: Vec<&Row> =
+            faults.iter().filter(|fault| fault.device == name).map(|fault| &fault.row).collect();
+        let (disk, names) = (disk.clone(), Names::of(&rows));
         let watch = move || {
             let before = names.numbers(&disk);
             let now = || {
@@ -57,7 +61,7 @@ impl Sampler {
             }
         };
         let thread = std::thread::Builder::new().name("sampler".to_owned()).spawn(watch).ok()?;
-        Some(Self { over, thread })
+        Some(Self { device: name.to_owned(), over, thread })
     }
 
     /// The first step began at this moment of `CLOCK_MONOTONIC`.
@@ -66,10 +70,11 @@ impl Sampler {
         let _told = self.over.send(at);
     }
 
-    /// The trial is over; what was seen of it, where anything changed.
-    pub(crate) fn end(self, trial: u32) -> Option<Series> {
+    /// The trial is over; what was seen of it, where anything changed. The disk is named where there are `several`.
+    pub(crate) fn end(self, trial: u32, several: bool) -> Option<Series> {
         drop(self.over);
-        self.thread.join().ok()?.series(trial, "requests")
+        let series = self.thread.join().ok()?.series(trial, "requests")?;
+        Some(Series { device: several.then_some(self.device), ..series })
     }
 }
 
@@ -80,10 +85,10 @@ struct Names {
 }
 
 impl Names {
-    fn of(rows: &[Row]) -> Self {
-        let holds = |row: &&Row| matches!(row.then, Then::Hold { .. });
-        let names = |rows: &mut dyn Iterator<Item = &Row>| rows.map(|row| row.name.clone()).collect();
-        Self { gates: names(&mut rows.iter().filter(holds)), faults: names(&mut rows.iter()) }
+    fn of(rows: &[&Row]) -> Self {
+        let holds = |row: &&&Row| matches!(row.then, Then::Hold { .. });
+        let name = |row: &&Row| row.name.clone();
+        Self { gates: rows.iter().filter(holds).map(name).collect(), faults: rows.iter().map(name).collect() }
     }
 
     fn words(&self) -> Vec<String> {

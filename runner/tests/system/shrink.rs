@@ -54,9 +54,9 @@ fn thirty() {
         .map(|step| step["name"].as_str().unwrap())
         .collect();
     assert_eq!(steps, ["fallocate", "reflink", "write into the image"], "{small}");
-    assert_eq!((phases.len(), plan["device"]["faults"].as_array().unwrap().len()), (1, 0), "{small}");
+    assert_eq!((phases.len(), plan["faults"].as_array().unwrap().len()), (1, 0), "{small}");
     assert_eq!(
-        plan["prepare"]["data_free"], 4096,
+        plan["prepare"]["fill"]["data_free"], 4096,
         "one block, which is the one that the write would need twice: {small}"
     );
     // The comments say where it comes from, and what was done.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use brim_device::{ByteRange, Bytes, Nanos};
-use serde::{Deserialize, Serialize};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::SCHEMA;
 use crate::counters::Counters;
@@ -81,6 +82,9 @@ pub enum Event {
     Requests {
         /// Which trial.
         trial: u32,
+        /// Of which disk, where there are several.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<String>,
         /// By operation: `read`, `write`, `flush`, `trim`, `zeroes`. What was not asked for is not here.
         requests: BTreeMap<String, RequestCount>,
     },
@@ -90,6 +94,9 @@ pub enum Event {
     Fault {
         /// Which trial.
         trial: u32,
+        /// Of which disk, where there are several.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<String>,
         /// The row.
         row: String,
         /// How many requests it matched.
@@ -153,6 +160,9 @@ pub struct Series {
     pub trial: u32,
     /// What they are about: `counters` of the filesystem, `requests` of the disk.
     pub of: String,
+    /// The disk, where there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
     /// The moments, since the first step began.
     pub at: Vec<Nanos>,
     /// What the numbers are called. Of the disk: `write` (how many so far), `write.bytes`, `held GATE`, `fired FAULT`.
@@ -188,8 +198,22 @@ pub struct Run {
     /// How many trials are asked for.
     pub trials: u32,
     /// What is done in each: judged by it, the events come to the verdict that is here.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "plan_of_today", skip_serializing_if = "Option::is_none")]
     pub plan: Option<Box<Plan>>,
+}
+
+/// Plans grow: one that another brim wrote, and that says less or more, is none. The rest of its line counts.
+fn plan_of_today<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<Plan>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Known {
+        Plan(Box<Plan>),
+        Other(IgnoredAny),
+    }
+    Ok(match Option::<Known>::deserialize(deserializer)? {
+        Some(Known::Plan(plan)) => Some(plan),
+        Some(Known::Other(_)) | None => None,
+    })
 }
 
 /// How the preparation ended.
@@ -197,6 +221,12 @@ pub struct Run {
 pub struct Prepared {
     /// What the scenario asks for, where it asks for any.
     pub data_free_wanted: Option<Bytes>,
+    /// The same of metadata.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata_free_wanted: Option<Bytes>,
+    /// The step of the preparation that failed, where one did; what follows it was not done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<Box<StepEvent>>,
     /// The filesystem's own counters afterwards.
     pub counters: Counters,
     /// How long it took, 0 where the disk had been prepared before.
@@ -256,6 +286,9 @@ pub struct StepEvent {
     pub problem: Option<Problem>,
     /// The bytes of the disk that a fault was armed for, where it has a region.
     pub region: Option<Vec<ByteRange>>,
+    /// What else the operation reports, as numbers by name: `relocated` of a balance, `trimmed` of a trim.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reported: BTreeMap<String, u64>,
 }
 
 impl StepEvent {

@@ -70,7 +70,14 @@ impl Recorder {
             values.iter().any(|value| Some(value) != values.first())
         });
         let (names, values): (Vec<String>, Vec<Vec<u64>>) = changed.unzip();
-        (!names.is_empty()).then(|| Series { trial, of: of.to_owned(), at: self.at, names, values })
+        (!names.is_empty()).then(|| Series {
+            trial,
+            of: of.to_owned(),
+            device: None,
+            at: self.at,
+            names,
+            values,
+        })
     }
 }
 

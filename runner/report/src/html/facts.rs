@@ -23,6 +23,8 @@ pub(super) struct CounterRow {
 /// Requests of one operation.
 #[derive(Debug)]
 pub(super) struct RequestRow {
+    /// The disk, where there are several.
+    pub(super) device: String,
     pub(super) op: String,
     pub(super) requests: String,
     pub(super) bytes: String,
@@ -94,16 +96,21 @@ fn value(counters: &Counters, name: &str) -> brim_trial::Bytes {
 
 pub(super) fn requests(events: &[Event], trial: u32) -> Vec<RequestRow> {
     let of = |event: &Event| match event {
-        Event::Requests { trial: of, requests } if *of == trial => Some(requests.clone()),
+        Event::Requests { trial: of, device, requests } if *of == trial => {
+            Some((device.clone().unwrap_or_default(), requests.clone()))
+        }
         _ => None,
     };
-    let counts: BTreeMap<String, RequestCount> = events.iter().find_map(of).unwrap_or_default();
-    let row = |(op, count): (String, RequestCount)| RequestRow {
-        op: text(&op),
+    let told: Vec<(String, BTreeMap<String, RequestCount>)> = events.iter().filter_map(of).collect();
+    let row = |device: &str, op: &str, count: RequestCount| RequestRow {
+        device: text(device),
+        op: text(op),
         requests: grouped(count.requests),
         bytes: if count.bytes.0 == 0 { String::new() } else { bytes(count.bytes) },
     };
-    counts.into_iter().map(row).collect()
+    told.iter()
+        .flat_map(|(device, counts)| counts.iter().map(move |(op, count)| row(device, op, *count)))
+        .collect()
 }
 
 pub(super) fn tickets(events: &[Event], trial: u32) -> Vec<TicketRow> {
@@ -121,11 +128,16 @@ pub(super) fn tickets(events: &[Event], trial: u32) -> Vec<TicketRow> {
 
 pub(super) fn faults(plan: Option<&Plan>, events: &[Event], trial: u32) -> Vec<FaultRow> {
     let words = |name: &str| {
-        let rows = plan.map_or(&[][..], |plan| plan.device.faults.as_slice());
-        rows.iter().find(|row| row.name == name).map_or_else(String::new, |row| format!("the disk {row}"))
+        let faults = plan.map_or(&[][..], |plan| plan.faults.as_slice());
+        let fault = faults.iter().find(|fault| fault.row.name == name);
+        let several = plan.is_some_and(|plan| plan.devices.len() > 1);
+        fault.map_or_else(String::new, |fault| {
+            let disk = if several { format!(" \"{}\"", fault.device) } else { String::new() };
+            format!("the disk{disk} {}", fault.row)
+        })
     };
     let row = |event: &Event| match event {
-        Event::Fault { trial: of, row, matches, firings, overdue, lateness } if *of == trial => {
+        Event::Fault { trial: of, device: _, row, matches, firings, overdue, lateness } if *of == trial => {
             Some(FaultRow {
                 name: text(row),
                 words: text(&words(row)),

@@ -1,6 +1,7 @@
 //! One run, whole: the verdict and all that it rests on.
 
 use brim_trial::event::{Crash, Stuck, VerdictEvent};
+use brim_trial::plan::{Device, Fill};
 use brim_trial::{Event, Verdict};
 
 use super::facts::{self, CounterRow, FaultRow, LogLine, RequestRow, TicketRow};
@@ -39,6 +40,7 @@ pub(super) struct RunPage {
     pub(super) counters: Vec<CounterRow>,
     pub(super) unchanged: usize,
     pub(super) requests: Vec<RequestRow>,
+    pub(super) several_disks: bool,
     pub(super) tickets: Vec<TicketRow>,
     pub(super) faults: Vec<FaultRow>,
     pub(super) log: Vec<LogLine>,
@@ -68,21 +70,25 @@ impl RunPage {
             ("seed", format!("{seed:#x}")),
         ];
         if let Some(plan) = plan {
-            let size = plan.device.size;
-            facts.push((
-                "disk",
-                format!("{size}{}", if plan.device.write_cache { ", with a write cache" } else { "" }),
-            ));
+            let disk = |device: &Device| {
+                let cache = if device.write_cache { ", with a write cache" } else { "" };
+                let spare = if device.in_filesystem { "" } else { ", a spare" };
+                let name = if plan.devices.len() > 1 { format!("{}: ", device.name) } else { String::new() };
+                text(&format!("{name}{}{cache}{spare}", device.size))
+            };
+            let disks: Vec<String> = plan.devices.iter().map(disk).collect();
+            facts.push((if disks.len() > 1 { "disks" } else { "disk" }, disks.join("; ")));
+            let Fill { data_free, metadata_free } = plan.prepare.fill;
+            let blocks = brim_trial::judge::blocks;
+            facts.extend(data_free.map(|free| ("filled to", format!("{} free for data", blocks(free)))));
             facts.extend(
-                plan.prepare
-                    .data_free
-                    .map(|free| ("filled to", format!("{} free", brim_trial::judge::blocks(free)))),
+                metadata_free.map(|free| ("filled to", format!("{} free for metadata", blocks(free)))),
             );
         }
         if *seconds > 0.0 {
             facts.push(("took", format!("{seconds:.1}\u{202f}s")));
         }
-        let counters = facts::counters(events, trial);
+        let (counters, requests) = (facts::counters(events, trial), facts::requests(events, trial));
         let evidence = crate::evidence::lines(events, trial, crate::Style::PLAIN);
         Self {
             id: format!("run-{}", index + 1),
@@ -110,7 +116,8 @@ impl RunPage {
             timeline: timeline(events, trial),
             unchanged: counters.iter().filter(|row| !row.changed).count(),
             counters,
-            requests: facts::requests(events, trial),
+            several_disks: requests.iter().any(|row| !row.device.is_empty()),
+            requests,
             tickets: facts::tickets(events, trial),
             faults: facts::faults(plan, events, trial),
             log: facts::log(events, trial),

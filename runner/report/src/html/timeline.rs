@@ -308,6 +308,8 @@ impl Drawing<'_> {
             for series in series {
                 for (name, values) in series.names.iter().zip(&series.values) {
                     if let Some(title) = wanted(series, name) {
+                        let disk = series.device.as_ref().map(|device| format!("{device}: "));
+                        let title = format!("{}{title}", disk.unwrap_or_default());
                         self.row(&title, &series.at, values, class, series.of == "counters");
                     }
                 }

@@ -3,15 +3,22 @@
 use brim_device::ByteRange;
 use brim_device::fault::{Delay, Flip, Latency, Limit, Row, Seek, Sizes, Then, Unit, When};
 
+use brim_trial::plan::Fault;
+
 use super::value::{Table, count, duration, list, ratio, size, string, table};
 use super::{Unprintable, keys};
 
-/// The keys of a `[[fault]]`.
-pub(super) fn row(row: &Row) -> Result<String, Unprintable> {
-    let Row { name, when, then } = row;
+/// The keys of a `[[fault]]`, where `first` is the disk that is meant if none is named.
+pub(super) fn fault(fault: &Fault, first: Option<&str>) -> Result<String, Unprintable> {
+    let Fault { device, row: Row { name, when, then } } = fault;
     let then = self::then(then)
         .ok_or_else(|| Unprintable::NoWords { what: format!("what the fault {name:?} does") })?;
-    Ok(keys(&[("name", string(name)), ("when", self::when(when)), ("then", then)]))
+    let mut pairs = vec![("name", string(name))];
+    if Some(device.as_str()) != first {
+        pairs.push(("device", string(device)));
+    }
+    pairs.extend([("when", self::when(when)), ("then", then)]);
+    Ok(keys(&pairs))
 }
 
 fn when(when: &When) -> String {

@@ -4,6 +4,7 @@ use brim_device::{Ratio, Survival};
 use brim_trial::operation::{Expect, Release, Which};
 use brim_trial::{Content, Expression, Operation};
 
+use super::administration;
 use super::value::{Table, count, expression, list, ratio, string, table};
 
 /// The key of the step's table: `do.pwrite`, or a word with the disk.
@@ -26,7 +27,8 @@ pub(super) fn key(operation: &Operation) -> &'static str {
         Operation::Scrub {} => "do.scrub",
         Operation::DropCaches {} => "do.drop_caches",
         Operation::Panic { .. } => "do.panic",
-        Operation::Remount {} => "do.remount",
+        Operation::Remount { .. } => "do.remount",
+        Operation::Administer(act) => administration::key(act),
         Operation::Check {} => "do.check",
         Operation::PowerCut { .. } => "do.power_cut",
         Operation::Await { .. } => "await.held",
@@ -73,7 +75,19 @@ pub(super) fn value(operation: &Operation) -> String {
         | Operation::Unlink { file }
         | Operation::Nocow { file } => table([("file", string(file))]),
         Operation::Truncate { file, size } => table([("file", string(file)), ("size", expression(size))]),
-        Operation::ResizeDisk { size } => table([("size", expression(size))]),
+        Operation::ResizeDisk { size, device } => {
+            let mut table = Table::new();
+            table.key("size", expression(size));
+            table.some("device", device.as_deref().map(string));
+            table.text()
+        }
+        Operation::Remount { options, live } => {
+            let mut table = Table::new();
+            table.some("options", options.as_deref().map(administration::words));
+            table.some("live", live.then(|| "true".to_owned()));
+            table.text()
+        }
+        Operation::Administer(act) => administration::value(act),
         Operation::Subvolume { path } => table([("path", string(path))]),
         Operation::Snapshot { of, to, read_only } => {
             let mut table = Table::new();
@@ -103,11 +117,9 @@ pub(super) fn value(operation: &Operation) -> String {
             }
             table.text()
         }
-        Operation::Syncfs {}
-        | Operation::Scrub {}
-        | Operation::DropCaches {}
-        | Operation::Remount {}
-        | Operation::Check {} => Table::new().text(),
+        Operation::Syncfs {} | Operation::Scrub {} | Operation::DropCaches {} | Operation::Check {} => {
+            Table::new().text()
+        }
         Operation::Await { gate: name, count: 1 }
         | Operation::Arm { fault: name }
         | Operation::Close { gate: name }

@@ -24,21 +24,21 @@ const CONDITIONS: [(&str, Loosen); 9] = [
 impl<E> Search<'_, E> {
     /// Whole faults with the steps about them, then their conditions.
     pub(super) fn faults(&mut self) -> Result<(), E> {
-        let names: Vec<String> = self.plan.device.faults.iter().map(|row| row.name.clone()).collect();
+        let names: Vec<String> = self.plan.faults.iter().map(|fault| fault.row.name.clone()).collect();
         for name in names.iter().rev() {
             let what = format!("without the fault {name:?}");
             self.with(&what, |plan| {
                 plan.remove_fault(name);
             })?;
         }
-        for index in 0..self.plan.device.faults.len() {
+        for index in 0..self.plan.faults.len() {
             for (word, loosen) in CONDITIONS {
-                let mut when = self.plan.device.faults.get(index).map(|row| row.when.clone());
+                let mut when = self.plan.faults.get(index).map(|fault| fault.row.when.clone());
                 if when.as_mut().is_some_and(loosen) {
                     let what = format!("a fault without `{word}`");
                     self.with(&what, |plan: &mut Plan| {
-                        if let (Some(row), Some(when)) = (plan.device.faults.get_mut(index), when) {
-                            row.when = when;
+                        if let (Some(fault), Some(when)) = (plan.faults.get_mut(index), when) {
+                            fault.row.when = when;
                         }
                     })?;
                 }

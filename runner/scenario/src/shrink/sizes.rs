@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use brim_trial::operation::Administration;
 use brim_trial::{BLOCK, Bytes, Expression, Operation, Plan};
 
 use super::Search;
@@ -34,7 +35,7 @@ impl<E> Search<'_, E> {
             for size in expressions(plan).flat_map(constants) {
                 size.0 /= 2;
             }
-            if let Some(free) = &mut plan.prepare.data_free {
+            if let Some(free) = &mut plan.prepare.fill.data_free {
                 free.0 = free.0 / 2 / BLOCK.0 * BLOCK.0;
             }
         })
@@ -59,12 +60,12 @@ impl<E> Search<'_, E> {
     }
 
     fn less_free(&mut self) -> Result<bool, E> {
-        let Some(free) = self.plan.prepare.data_free else { return Ok(false) };
+        let Some(free) = self.plan.prepare.fill.data_free else { return Ok(false) };
         let blocks = free.0 / BLOCK.0;
         for fewer in BTreeSet::from([0, blocks / 4, blocks / 2, blocks.saturating_sub(1)]) {
             let free = Some(Bytes(fewer * BLOCK.0));
             if fewer < blocks
-                && self.with(&format!("{fewer} blocks free"), |plan| plan.prepare.data_free = free)?
+                && self.with(&format!("{fewer} blocks free"), |plan| plan.prepare.fill.data_free = free)?
             {
                 return Ok(true);
             }
@@ -72,12 +73,21 @@ impl<E> Search<'_, E> {
         Ok(false)
     }
 
+    /// All disks, each by the same part.
     fn smaller_disk(&mut self) -> Result<bool, E> {
-        let size = self.plan.device.size.0;
         for part in [2, 4, 6, 7] {
-            let smaller = Bytes(size / 8 * part / MIB * MIB);
-            let is_smaller = smaller.0 > 0 && smaller.0 < size;
-            if is_smaller && self.with(&format!("a disk of {smaller}"), |plan| plan.device.size = smaller)? {
+            let smaller = |size: Bytes| Bytes((size.0 / 8 * part / MIB * MIB).max(MIB));
+            let sizes: Vec<String> =
+                self.plan.devices.iter().map(|device| smaller(device.size).to_string()).collect();
+            if self.plan.devices.iter().any(|device| smaller(device.size) >= device.size) {
+                continue;
+            }
+            let took = self.with(&format!("disks of {}", sizes.join(", ")), |plan| {
+                for device in &mut plan.devices {
+                    device.size = smaller(device.size);
+                }
+            })?;
+            if took {
                 return Ok(true);
             }
         }
@@ -107,7 +117,30 @@ fn constants(expression: &mut Expression) -> Vec<&mut Bytes> {
 
 /// What steps work out: where, and how much.
 fn expressions(plan: &mut Plan) -> impl Iterator<Item = &mut Expression> {
-    plan.phases.iter_mut().flat_map(|phase| &mut phase.steps).flat_map(|step| of(&mut step.operation))
+    let Plan { phases, prepare, .. } = plan;
+    let steps = phases.iter_mut().flat_map(|phase| &mut phase.steps).chain(&mut prepare.steps);
+    steps.flat_map(|step| of(&mut step.operation))
+}
+
+fn of_act(act: &mut Administration) -> Vec<&mut Expression> {
+    match act {
+        Administration::ResizeFilesystem { size, .. } => size.iter_mut().collect(),
+        Administration::QgroupLimit { referenced, exclusive, .. } => {
+            referenced.iter_mut().chain(exclusive.iter_mut()).collect()
+        }
+        Administration::DeviceAdd { .. }
+        | Administration::DeviceRemove { .. }
+        | Administration::DeviceReplace { .. }
+        | Administration::LoseDevice { .. }
+        | Administration::Balance { .. }
+        | Administration::Defragment { .. }
+        | Administration::Compress { .. }
+        | Administration::QuotaEnable {}
+        | Administration::QuotaRescan {}
+        | Administration::SubvolumeDelete { .. }
+        | Administration::WaitCleaner {}
+        | Administration::Fstrim {} => Vec::new(),
+    }
 }
 
 fn of(operation: &mut Operation) -> Vec<&mut Expression> {
@@ -117,7 +150,8 @@ fn of(operation: &mut Operation) -> Vec<&mut Expression> {
         | Operation::Pread { offset, length, .. }
         | Operation::SyncFileRange { offset, length, .. } => vec![offset, length],
         Operation::Reflink { offset, length, to_offset, .. } => vec![offset, length, to_offset],
-        Operation::Truncate { size, .. } | Operation::ResizeDisk { size } => vec![size],
+        Operation::Truncate { size, .. } | Operation::ResizeDisk { size, .. } => vec![size],
+        Operation::Administer(act) => of_act(act),
         Operation::Fsync { .. }
         | Operation::Fdatasync { .. }
         | Operation::Syncfs {}
@@ -128,7 +162,7 @@ fn of(operation: &mut Operation) -> Vec<&mut Expression> {
         | Operation::Scrub {}
         | Operation::DropCaches {}
         | Operation::Panic { .. }
-        | Operation::Remount {}
+        | Operation::Remount { .. }
         | Operation::Check {}
         | Operation::PowerCut { .. }
         | Operation::Await { .. }

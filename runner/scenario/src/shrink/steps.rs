@@ -67,8 +67,16 @@ impl<E> Search<'_, E> {
         workers.into_iter().map(|worker| worker.map(ToOwned::to_owned)).collect()
     }
 
-    /// Steps, in parts that are half as large each time.
+    /// Steps, in parts that are half as large each time; then those of the preparation, one by one.
     pub(super) fn steps(&mut self) -> Result<(), E> {
+        self.steps_of_phases()?;
+        for index in (0..self.plan.prepare.steps.len()).rev() {
+            self.with("without a step of the preparation", |plan| drop(plan.prepare.steps.remove(index)))?;
+        }
+        Ok(())
+    }
+
+    fn steps_of_phases(&mut self) -> Result<(), E> {
         let mut size = count(&self.plan).div_ceil(2);
         while size > 0 {
             let mut from = 0;
@@ -94,13 +102,14 @@ impl<E> Search<'_, E> {
         let mut at = 0;
         while at < count(&self.plan) {
             let (room, name) = (room(&self.plan, at), name(&self.plan, at));
-            let left = self.plan.prepare.data_free.zip(room).and_then(|(free, room)| free.checked_sub(room));
+            let left =
+                self.plan.prepare.fill.data_free.zip(room).and_then(|(free, room)| free.checked_sub(room));
             let took = match left {
                 None => false,
                 Some(left) => {
                     self.with(&format!("without {name}, and with {} free", blocks(left)), |plan| {
                         remove(plan, &BTreeSet::from([at]));
-                        plan.prepare.data_free = Some(left);
+                        plan.prepare.fill.data_free = Some(left);
                     })?
                 }
             };
@@ -161,8 +170,17 @@ impl<E> Search<'_, E> {
         for index in (0..self.plan.filesystem.mount.len()).rev() {
             self.with("without a mount option", |plan| drop(plan.filesystem.mount.remove(index)))?;
         }
-        if self.plan.device.write_cache {
-            self.with("without a write cache", |plan| plan.device.write_cache = false)?;
+        for index in (0..self.plan.devices.len()).rev() {
+            self.with("without a disk", |plan| drop(plan.devices.remove(index)))?;
+        }
+        for index in 0..self.plan.devices.len() {
+            if self.plan.devices.get(index).is_some_and(|device| device.write_cache) {
+                self.with("without a write cache", |plan| {
+                    if let Some(device) = plan.devices.get_mut(index) {
+                        device.write_cache = false;
+                    }
+                })?;
+            }
         }
         for index in 0..self.plan.phases.len() {
             let has_until = |phase: &Phase| phase.until.is_some() && phase.times == 1;

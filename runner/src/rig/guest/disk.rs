@@ -1,22 +1,44 @@
-//! The content of a disk on its way into a guest, with the initramfs, and out of it, over the line.
+//! The content of disks on its way into a guest, with the initramfs, and out of it, over the line.
 
 use std::fs::File;
+use std::io::{self, BufReader};
 
 use brim_bundle::Bundle;
 use brim_device::{Bytes, Store};
 
 use super::protocol::Reply;
 use crate::rig::RigError;
+use crate::rig::workbench::{Image, Preparation};
 
-/// Where the initramfs has the disk that trials begin in, packed.
-pub(super) const PATH: &str = "/disk.gz";
+/// Where the initramfs has what the steps of the preparation have written.
+const WRITTEN: &str = "/written.json";
 /// How many bytes of a packed disk go over the line at once.
 const PART: usize = 16 << 10;
 
-/// The disk that the initramfs has.
-pub(super) fn packed(size: Bytes) -> Result<Store, RigError> {
-    let file = File::open(PATH).map_err(|_| RigError::Image)?;
-    Bundle::unpack(file, size).ok().flatten().ok_or(RigError::Image)
+/// Where the initramfs has a disk that trials begin in, packed; from 0.
+fn path(disk: usize) -> String {
+    format!("/disk-{disk}.gz")
+}
+
+/// An image as files for the initramfs.
+pub(super) fn files(image: &Image) -> io::Result<Vec<(String, Vec<u8>)>> {
+    let packed = image.disks.iter().enumerate().map(|(index, disk)| Ok((path(index), Bundle::pack(disk)?)));
+    let mut files = packed.collect::<io::Result<Vec<_>>>()?;
+    files.push((WRITTEN.to_owned(), serde_json::to_vec(&image.written)?));
+    Ok(files)
+}
+
+/// The image that the initramfs has.
+pub(super) fn adopted(preparation: &Preparation) -> Result<Image, RigError> {
+    let disk = |(index, size): (usize, Bytes)| {
+        let file = File::open(path(index)).map_err(|_| RigError::Image)?;
+        Bundle::unpack(file, size).ok().flatten().ok_or(RigError::Image)
+    };
+    let disks = preparation.devices.iter().map(|device| device.size).enumerate().map(disk);
+    let disks = disks.collect::<Result<Vec<Store>, RigError>>()?;
+    let written = File::open(WRITTEN).map_err(|_| RigError::Image)?;
+    let written = serde_json::from_reader(BufReader::new(written)).map_err(|_| RigError::Image)?;
+    Ok(Image { disks, written })
 }
 
 /// The part of a disk that begins with this byte of what it is packed to. The same disk is packed to the same bytes.

@@ -55,16 +55,22 @@ fn serve() -> Result<(), Failure> {
 fn carry_out(workbench: &mut Workbench, order: Order, host: &Host) -> Result<Reply, RigError> {
     match order {
         Order::Adopt(preparation) => {
-            let disk = disk::packed(preparation.size)?;
-            workbench.adopt(&preparation, &disk).map(Reply::Counters)
+            let image = disk::adopted(&preparation)?;
+            workbench.adopt(&preparation, &image).map(|state| Reply::State(Box::new(state)))
         }
-        Order::Image { from } => disk::part(&workbench.image()?, from),
+        Order::Written => workbench.image().map(|image| Reply::Written(Box::new(image.written))),
+        Order::Image { disk, from } => {
+            let image = workbench.image()?;
+            disk::part(image.disks.get(disk).ok_or(RigError::Image)?, from)
+        }
         Order::Begin { entropy } => {
             guest::add_entropy(&entropy).map_err(RigError::Agent)?;
             Ok(Reply::Kernel { release: workbench.kernel().to_owned() })
         }
         Order::Make(preparation) => workbench.make(&preparation).map(|_| Reply::Done),
-        Order::Prepare(preparation) => workbench.prepare(&preparation).map(Reply::Counters),
+        Order::Prepare(preparation) => {
+            workbench.prepare(&preparation).map(|state| Reply::State(Box::new(state)))
+        }
         Order::Stage => workbench.stage().map(|()| Reply::Done),
         Order::Trial(trial) => {
             let mut broken = None;

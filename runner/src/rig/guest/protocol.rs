@@ -1,11 +1,11 @@
 //! The words between brim on the host and process 1 of a guest: JSON lines over a serial line, one order at a time.
 
-use brim_agent::Failure;
-use brim_trial::{Counters, Event};
+use brim_agent::{Failure, Written};
+use brim_trial::Event;
 use serde::{Deserialize, Serialize};
 
 use crate::rig::RigError;
-use crate::rig::workbench::{Preparation, Trial};
+use crate::rig::workbench::{Preparation, State, Trial};
 
 /// What a guest is told to do. Each is answered by one [`Word::Reply`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -18,13 +18,17 @@ pub(super) enum Order {
     },
     /// Make a filesystem as this preparation wants it, and keep it.
     Make(Preparation),
-    /// Prepare a disk; the reply is [`Reply::Counters`].
+    /// Prepare a disk; the reply is [`Reply::State`].
     Prepare(Preparation),
-    /// Take the disk that the initramfs has for the prepared one; the reply is [`Reply::Counters`].
+    /// Take the disks that the initramfs has for the prepared ones; the reply is [`Reply::State`].
     Adopt(Preparation),
-    /// Say what is on the prepared disk, from this byte of what it is packed to on; the reply is [`Reply::Packed`].
+    /// Say what the steps of the preparation have written; the reply is [`Reply::Written`].
+    Written,
+    /// Say what is on a prepared disk; the reply is [`Reply::Packed`].
     Image {
-        /// Which byte.
+        /// Which disk, from 0.
+        disk: usize,
+        /// From which byte on of what it is packed to.
         from: usize,
     },
     /// Mount a fork of it for the next trial.
@@ -101,8 +105,8 @@ pub(super) enum Reply {
         /// As uname(2) has it.
         release: String,
     },
-    /// What the filesystem of the prepared disk counts.
-    Counters(Counters),
+    /// What the preparation came to.
+    State(Box<State>),
     /// A part of a disk that is packed.
     Packed {
         /// Its bytes, two digits each.
@@ -110,6 +114,8 @@ pub(super) enum Reply {
         /// Nothing follows it.
         last: bool,
     },
+    /// What the steps of the preparation have written.
+    Written(Box<Written>),
 }
 
 /// A [`RigError`] on its way out of a guest.
@@ -154,8 +160,14 @@ mod tests {
 
     fn trial(name: &str) -> Order {
         let phase = brim_trial::Phase { name: name.to_owned(), until: None, times: 1, steps: Vec::new() };
-        let order =
-            TrialOrder { trial: 1, seed: 2, phases: vec![phase], step_limit: Nanos(3), faults: Vec::new() };
+        let order = TrialOrder {
+            trial: 1,
+            seed: 2,
+            phases: vec![phase],
+            step_limit: Nanos(3),
+            faults: Vec::new(),
+            written: brim_agent::Written::default(),
+        };
         Order::Trial(Box::new(Trial { order, faults: Vec::new(), dice: 4 }))
     }
 
