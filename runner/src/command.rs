@@ -1,5 +1,6 @@
 //! The subcommands, one file each.
 
+pub(crate) mod campaign;
 pub(crate) mod catalogue;
 pub(crate) mod compare;
 pub(crate) mod ctl;

@@ -96,12 +96,7 @@ impl<'a> Executor<'a> {
     fn prepare(&mut self, plan: &Plan) -> Result<(), RigError> {
         let started = Instant::now();
         let data_free_wanted = plan.prepare.data_free;
-        let counters = self.rig.prepare(&Preparation {
-            size: plan.device.size,
-            filesystem: plan.filesystem.clone(),
-            data_free: data_free_wanted,
-            write_cache: plan.device.write_cache,
-        })?;
+        let counters = self.rig.prepare(&preparation(plan))?;
         let seconds = seconds(started);
         self.emit(Event::Prepared(Prepared { data_free_wanted, counters, seconds }));
         Ok(())
@@ -109,7 +104,7 @@ impl<'a> Executor<'a> {
 
     fn trial(&mut self, plan: &Plan, number: u32) -> Result<TrialVerdict, RigError> {
         self.emit(Event::Trial { trial: number });
-        let trial = self.order(plan, number);
+        let trial = order(plan, self.settings.seed, number);
         let (sink, journal) = (&mut *self.sink, &mut self.journal);
         self.rig.trial(&trial, &mut |event| {
             sink(&event);
@@ -124,7 +119,8 @@ impl<'a> Executor<'a> {
         plan: &Plan,
         numbers: RangeInclusive<u32>,
     ) -> Result<Vec<TrialVerdict>, RigError> {
-        let trials: Vec<Trial> = numbers.clone().map(|number| self.order(plan, number)).collect();
+        let trials: Vec<Trial> =
+            numbers.clone().map(|number| order(plan, self.settings.seed, number)).collect();
         let seen = self.rig.side_by_side(&trials)?;
         let mut verdicts = Vec::new();
         for (number, events) in numbers.zip(seen) {
@@ -141,18 +137,6 @@ impl<'a> Executor<'a> {
         let verdict = judge::trial(plan, number, &self.journal);
         self.emit(Event::TrialVerdict(verdict.clone()));
         verdict
-    }
-
-    fn order(&self, plan: &Plan, number: u32) -> Trial {
-        let order = TrialOrder {
-            trial: number,
-            seed: self.settings.seed,
-            phases: plan.phases.clone(),
-            step_limit: plan.step_limit,
-            faults: plan.device.faults.iter().map(|row| fault_order(plan, row)).collect(),
-        };
-        let dice = self.settings.seed.wrapping_add(u64::from(number).wrapping_mul(TRIAL_STRIDE));
-        Trial { order, faults: plan.device.faults.clone(), dice }
     }
 
     fn verdict(&self, plan: &Plan, trials: &[TrialVerdict], seconds: f64, command: String) -> VerdictEvent {
@@ -187,6 +171,29 @@ impl<'a> Executor<'a> {
             command,
         }
     }
+}
+
+/// The state that trials of a plan begin in.
+pub(crate) fn preparation(plan: &Plan) -> Preparation {
+    Preparation {
+        size: plan.device.size,
+        filesystem: plan.filesystem.clone(),
+        data_free: plan.prepare.data_free,
+        write_cache: plan.device.write_cache,
+    }
+}
+
+/// Trial `number` of a plan, drawn from `seed`.
+pub(crate) fn order(plan: &Plan, seed: u64, number: u32) -> Trial {
+    let order = TrialOrder {
+        trial: number,
+        seed,
+        phases: plan.phases.clone(),
+        step_limit: plan.step_limit,
+        faults: plan.device.faults.iter().map(|row| fault_order(plan, row)).collect(),
+    };
+    let dice = seed.wrapping_add(u64::from(number).wrapping_mul(TRIAL_STRIDE));
+    Trial { order, faults: plan.device.faults.clone(), dice }
 }
 
 fn fault_order(plan: &Plan, row: &Row) -> FaultOrder {

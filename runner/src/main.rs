@@ -5,6 +5,7 @@
     reason = "the shell that waits: limits and durations are on the real clock"
 )]
 
+mod campaign;
 mod catalogue;
 mod cli;
 mod command;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
     }
     let result = match Cli::parse().command {
         Command::Run(arguments) => command::run::run(&arguments),
+        Command::Campaign(subcommand) => command::campaign::campaign(&subcommand),
         Command::Compare(arguments) => command::compare::compare(&arguments),
         Command::Exec(arguments) => command::exec::exec(&arguments.brim, &arguments.command),
         Command::Shell(brim) => command::exec::shell(&brim),

@@ -199,6 +199,17 @@ impl<'a> Ledger<'a> {
         (done, all, trials.min(limit))
     }
 
+    /// How many trials count so far, and how many of them reproduced and were inconclusive.
+    #[must_use]
+    pub fn counts(&self) -> (u64, u64, u64) {
+        let cells = self.rows.iter().flat_map(Row::cells).map(|(_, cell)| cell);
+        cells.fold((0, 0, 0), |(trials, hits, doubts), cell| {
+            let tally = cell.tally();
+            let counted = tally.trials() + u64::from(cell.inconclusive());
+            (trials + counted, hits + u64::from(tally.hits), doubts + u64::from(cell.inconclusive()))
+        })
+    }
+
     fn counted(&self) -> u64 {
         self.rows.iter().map(Row::counted).sum()
     }

@@ -15,7 +15,7 @@ use crate::rig::local::{Link, Local};
 use crate::rig::{Rig, RigError, RigName};
 
 /// The state that trials begin in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Preparation {
     /// The size of the disk.
     pub(crate) size: Bytes,
