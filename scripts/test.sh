@@ -15,6 +15,9 @@ need systemd systemd-socket-activate
 need user-mode-linux linux.uml
 need qemu-system-x86 qemu-system-x86_64
 need util-linux fstrim blkdiscard findmnt
+# A campaign as an array job.
+need munge munged
+need slurm-wlm sbatch slurmctld slurmd
 install_missing
 
 # The release that the settings in deny.toml were written for.

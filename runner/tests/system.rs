@@ -9,6 +9,8 @@
 
 #[path = "system/bench.rs"]
 mod bench;
+#[path = "system/campaign.rs"]
+mod campaign;
 #[path = "system/ctl.rs"]
 mod ctl;
 #[path = "system/end.rs"]
@@ -39,6 +41,8 @@ mod rig;
 mod run;
 #[path = "system/serve.rs"]
 mod serve;
+#[path = "system/slurm.rs"]
+mod slurm;
 #[path = "system/workers.rs"]
 mod workers;
 
@@ -71,6 +75,8 @@ fn main() {
         machines::tests(),
         guests::tests(),
         guest_end::tests(),
+        campaign::tests(),
+        slurm::tests(),
     ];
     let trials = tests.into_iter().flatten().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit();

@@ -57,7 +57,7 @@ pub enum Command {
     },
     /// Unmount the filesystem.
     Unmount,
-    /// Take the block device and the FUSE mount away.
+    /// Take the block device away. The FUSE filesystem stays, for the next disk.
     Detach,
     /// The answer to a [`Message::Ask`], or why the executor could not do what it was asked.
     Answer {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use brim_trial::event::{KERNEL_LOG, TICKETS};
 use brim_trial::plan::Filesystem;
 use brim_trial::{Bytes, Event, Nanos};
-use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::mount::MountFlags;
 
 use crate::Failure;
 use crate::asks::Asks;
@@ -42,8 +42,6 @@ pub(crate) struct Worker {
     tickets: Option<Tickets>,
     kernel_log: Option<KernelLog>,
     missing: Vec<Event>,
-    /// The disk's FUSE filesystem is mounted.
-    has_fuse: bool,
     device: Option<Device>,
     mounted: Option<Mounted>,
 }
@@ -63,8 +61,8 @@ impl Worker {
         };
         let tickets = record_tickets(&run).map_err(|failure| or_missing(TICKETS, failure)).ok();
         let kernel_log = KernelLog::open().map_err(|failure| or_missing(KERNEL_LOG, failure)).ok();
-        let (has_fuse, device, mounted) = (false, None, None);
-        Self { run, channel, fds, asks, watch, tickets, kernel_log, missing, has_fuse, device, mounted }
+        let (device, mounted) = (None, None);
+        Self { run, channel, fds, asks, watch, tickets, kernel_log, missing, device, mounted }
     }
 
     /// Carries out one command and answers it.
@@ -118,7 +116,6 @@ impl Worker {
         // Only the server may hold this descriptor: when the server is gone, so is the disk, and nothing waits for it.
         protocol::send_fds(&self.fds, &[std::os::fd::AsFd::as_fd(&fuse)])
             .trying(|| "hand the FUSE descriptor over".to_owned())?;
-        self.has_fuse = true;
         Ok(Reply::Fuse)
     }
 
@@ -208,12 +205,6 @@ impl Worker {
         if let Some(device) = self.device.take() {
             device.detach()?;
         }
-        if !std::mem::take(&mut self.has_fuse) {
-            return Ok(Reply::Done);
-        }
-        let disk = self.run.disk();
-        rustix::mount::unmount(&disk, UnmountFlags::DETACH)
-            .trying(|| format!("unmount {}", disk.display()))?;
         Ok(Reply::Done)
     }
 

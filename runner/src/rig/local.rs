@@ -13,7 +13,6 @@ use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use brim_agent::protocol::{Command, Message, Reply, TrialOrder};
@@ -21,6 +20,7 @@ use brim_device::fault::Row;
 use brim_trial::event::Stuck;
 use brim_trial::plan::Filesystem;
 use brim_trial::{Bytes, Counters, Event};
+use fuse::DiskFile;
 use fuser::BackgroundSession;
 use nbd_server::client::{self, Client, Negotiated};
 use nbd_server::{Disk, Fault, Held, ListenError, Listener, Server};
@@ -57,6 +57,7 @@ pub(crate) struct Local {
     link: Link,
     agent: Agent,
     server: Server,
+    fuse: Option<Fuse>,
     attached: Option<Attached>,
     awaits: Awaits,
     /// The faults of the trial, in force or not.
@@ -70,15 +71,14 @@ pub(crate) struct Local {
 #[derive(Debug)]
 struct Attached {
     disk: Disk,
-    fuse: Option<Fuse>,
     /// What rows did that went with the power of the disk.
     faults_before: Vec<Fault>,
 }
 
-/// The file that the kernel has for a disk.
+/// The file that the kernel has for one disk after the other.
 #[derive(Debug)]
 struct Fuse {
-    size: Arc<AtomicU64>,
+    file: Arc<DiskFile>,
     session: BackgroundSession,
 }
 
@@ -87,7 +87,17 @@ impl Local {
     pub(crate) fn start(interrupt: Interrupt, link: Link) -> Result<Self, RigError> {
         let agent = Agent::start().map_err(|source| RigError::AgentStart { source })?;
         let (server, awaits) = (Server::new(), Awaits::default());
-        Ok(Self { link, agent, server, attached: None, awaits, rows: Vec::new(), interrupt, programs: false })
+        Ok(Self {
+            link,
+            agent,
+            server,
+            fuse: None,
+            attached: None,
+            awaits,
+            rows: Vec::new(),
+            interrupt,
+            programs: false,
+        })
     }
 
     /// Puts `disk` under the kernel.
@@ -98,15 +108,16 @@ impl Local {
 
     fn put_under_the_kernel(&mut self, disk: &Disk) -> Result<(), RigError> {
         self.server.add_export(EXPORT, disk.clone()).map_err(|error| RigError::server(&error))?;
-        let attached = |fuse| Attached { disk: disk.clone(), fuse, faults_before: Vec::new() };
         match self.link {
             Link::Fuse => {
-                let fuse = self.open_fuse(disk.size())?;
-                self.attached = Some(attached(Some(fuse)));
+                let stream = self.server.connect().map_err(|error| RigError::server(&error))?;
+                let client = Client::connect(stream, EXPORT).map_err(|error| RigError::server(&error))?;
+                self.open_fuse()?.file.put(disk.clone(), client);
+                self.attached = Some(Attached { disk: disk.clone(), faults_before: Vec::new() });
                 self.call(&Command::AttachLoop, &mut |_| {}).map(drop)
             }
             Link::Nbd => {
-                self.attached = Some(attached(None));
+                self.attached = Some(Attached { disk: disk.clone(), faults_before: Vec::new() });
                 let stream = self.server.connect().map_err(|error| RigError::server(&error))?;
                 let Negotiated { stream, info } =
                     client::negotiate(stream, EXPORT).map_err(|error| RigError::server(&error))?;
@@ -117,15 +128,16 @@ impl Local {
         }
     }
 
-    fn open_fuse(&mut self, size: Bytes) -> Result<Fuse, RigError> {
-        self.call(&Command::OpenFuse, &mut |_| {})?;
-        let fuse = self.agent.receive_fd()?;
-        let stream = self.server.connect().map_err(|error| RigError::server(&error))?;
-        let client = Client::connect(stream, EXPORT).map_err(|error| RigError::server(&error))?;
-        let size = Arc::new(AtomicU64::new(size.0));
-        let session = fuse::serve(Arc::new(client), Arc::clone(&size), fuse)
-            .map_err(|source| RigError::Fuse { source })?;
-        Ok(Fuse { size, session })
+    /// The FUSE filesystem, which the first disk finds mounted as the last one does.
+    fn open_fuse(&mut self) -> Result<&Fuse, RigError> {
+        if self.fuse.is_none() {
+            self.call(&Command::OpenFuse, &mut |_| {})?;
+            let descriptor = self.agent.receive_fd()?;
+            let file = Arc::new(DiskFile::default());
+            let session = fuse::serve(&file, descriptor).map_err(|source| RigError::Fuse { source })?;
+            self.fuse = Some(Fuse { file, session });
+        }
+        self.fuse.as_ref().ok_or(RigError::AgentDied)
     }
 
     /// What every row did that was in force since the last attach, also those that went with the power.
@@ -192,7 +204,22 @@ impl Local {
     /// Unmounts the disk and takes it away from the kernel.
     pub(crate) fn detach(&mut self) -> Result<(), RigError> {
         self.call(&Command::Detach, &mut |_| {})?;
-        self.end_session()
+        let _last_disk = self.server.remove_export(EXPORT);
+        self.attached = None;
+        let Some(Fuse { file, session }) = &self.fuse else { return Ok(()) };
+        // The next disk is behind the same file: nobody who still has this one may find the other.
+        let until = Instant::now() + END_LIMIT;
+        while file.is_open() {
+            if session.guard.is_finished() {
+                return self.end_session();
+            }
+            if Instant::now() >= until {
+                return Err(RigError::Busy);
+            }
+            std::thread::sleep(SESSION_TICK);
+        }
+        file.take();
+        Ok(())
     }
 
     /// Whatever fails when the agent is gone fails because of that.
@@ -250,7 +277,7 @@ impl Local {
         match overdue {
             Overdue::GatesOpened(since) if since.elapsed() >= GRACE => {
                 // Every request of the kernel now fails, and nothing waits for the disk any longer.
-                self.server.shutdown();
+                self.take_disk();
                 Ok(Overdue::DiskGone(Instant::now()))
             }
             Overdue::DiskGone(since) if since.elapsed() >= GRACE => Err(RigError::Stuck),
@@ -258,11 +285,17 @@ impl Local {
         }
     }
 
+    /// Has every request fail from now on.
+    fn take_disk(&self) {
+        self.server.shutdown();
+        if let Some(fuse) = &self.fuse {
+            fuse.file.fail();
+        }
+    }
+
+    /// Waits for the end of the FUSE session, which is that of its mount.
     fn end_session(&mut self) -> Result<(), RigError> {
-        let _last_disk = self.server.remove_export(EXPORT);
-        let Some(Attached { fuse: Some(Fuse { session, .. }), .. }) = self.attached.take() else {
-            return Ok(());
-        };
+        let Some(Fuse { session, .. }) = self.fuse.take() else { return Ok(()) };
         let until = Instant::now() + END_LIMIT;
         while !session.guard.is_finished() {
             if Instant::now() >= until {
@@ -290,7 +323,7 @@ impl Drop for Local {
         }
         self.agent.kill();
         if !self.agent.wait(END_LIMIT) {
-            self.server.shutdown();
+            self.take_disk();
             self.agent.wait(END_LIMIT);
         }
         // The FUSE mount went away with the namespace, so the session has ended or is about to.

@@ -1,7 +1,6 @@
 //! What the steps of a trial ask of the disk: another size, and words with its gates.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use brim_agent::protocol::{Answer, Ask, Command};
@@ -11,7 +10,7 @@ use brim_trial::operation::Release;
 use brim_trial::{ByteRange, Bytes};
 use nbd_server::{Disk, Held, Which};
 
-use super::{Attached, Local};
+use super::Local;
 use crate::rig::RigError;
 
 /// How often a gate is looked at for whoever waits for it. What it holds stays held, so nothing is missed in between.
@@ -125,7 +124,10 @@ impl Local {
         if !attached.disk.restore_snapshot(CUT) {
             return Err("the power was not cut".to_owned());
         }
-        attached.tell_size(attached.disk.size());
+        let size = attached.disk.size();
+        if let Some(fuse) = &self.fuse {
+            fuse.file.set_size(size);
+        }
         let _kept = attached.disk.forget_snapshot(CUT);
         if survival.is_none() {
             return Ok(attached.disk.power_cut());
@@ -137,21 +139,15 @@ impl Local {
     fn resize(&self, size: Bytes) -> Result<(), String> {
         let attached = self.attached.as_ref().ok_or(NO_DISK)?;
         attached.disk.resize(size).map_err(|error| error.to_string())?;
-        attached.tell_size(size);
+        // nbd.ko has its size from the agent, the loop device from its file.
+        if let Some(fuse) = &self.fuse {
+            fuse.file.set_size(size);
+        }
         Ok(())
     }
 
     fn disk(&self) -> Result<&Disk, String> {
         self.attached.as_ref().map(|attached| &attached.disk).ok_or_else(|| NO_DISK.to_owned())
-    }
-}
-
-impl Attached {
-    /// Tells the file behind the loop device its new size. nbd.ko has it from the agent.
-    fn tell_size(&self, size: Bytes) {
-        if let Some(fuse) = &self.fuse {
-            fuse.size.store(size.0, Ordering::Release);
-        }
     }
 }
 
