@@ -3,6 +3,7 @@
 // fast as somebody would write it who writes it for speed.
 //
 //   cc -O2 -o usual bench/usual.c && sudo ./usual DIR COUNT FIRST STEP
+//   ./usual fill MOUNT BLOCKS; ./usual steps MOUNT RECORD      the same parts, for a script that does the rest
 //
 // DIR is an empty directory in a tmpfs. The grid is that of configs/campaigns/free-space-and-records.toml: free blocks 0 to 200 by 17 records
 // from 4096 B in steps of 16000 B; tried are COUNT cells from number FIRST on, STEP apart. Prints a line for each trial and the
@@ -143,6 +144,19 @@ static const char *steps(int root, size_t record, const char *data) {
 }
 
 int main(int argc, char **argv) {
+    if (argc == 4) {
+        int root = open(argv[2], O_RDONLY | O_DIRECTORY);
+        if (root < 0) err(1, "%s", argv[2]);
+        if (strcmp(argv[1], "fill") == 0) {
+            fill(root, open_counters(root), atoll(argv[3]) * BLOCK);
+            return 0;
+        }
+        size_t record = atoll(argv[3]);
+        char *bytes = malloc(record);
+        if (bytes == NULL || getrandom(bytes, record, 0) < 0) err(1, "getrandom");
+        puts(steps(root, record, bytes));
+        return 0;
+    }
     if (argc != 5) errx(2, "usage: usual DIR COUNT FIRST STEP");
     snprintf(directory, sizeof directory, "%s", argv[1]);
     snprintf(image, sizeof image, "%s/image", directory);

@@ -346,7 +346,12 @@ impl Sum {
             high: rounded(high),
             confidence,
         });
-        let known = cell.known.iter().find(|known| brim_trial::kernel::meets(release, &known.kernel));
+        let runs = ended != CellEnded::Failed;
+        let known = cell
+            .known
+            .iter()
+            .filter(|_| runs)
+            .find(|known| brim_trial::kernel::meets(release, &known.kernel));
         let as_known = known.map(|known| records.iter().all(|record| record.verdict == Some(known.verdict)));
         self.cells.push(CellResult {
             cell: cell.clone(),

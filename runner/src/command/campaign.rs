@@ -170,7 +170,7 @@ fn compare(path: &Path, one: &str, other: &str) -> Result<Exit, Error> {
 /// As `brim run`: not as known goes before a failure of the rig, and that before what says nothing.
 fn exit(result: &CampaignResult) -> Exit {
     let cells = || result.cells.iter();
-    if cells().any(|cell| cell.as_known == Some(false)) {
+    if cells().any(|cell| cell.as_known == Some(false) && cell.trials > cell.inconclusive) {
         Exit::Unexpected
     } else if cells().any(|cell| cell.ended == CellEnded::Failed) {
         Exit::Rig

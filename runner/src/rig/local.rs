@@ -20,7 +20,7 @@ use brim_device::fault::Row;
 use brim_trial::event::Stuck;
 use brim_trial::plan::Filesystem;
 use brim_trial::{Bytes, Counters, Event};
-use fuse::DiskFile;
+use fuse::{Connect, DiskFile};
 use fuser::BackgroundSession;
 use nbd_server::client::{self, Client, Negotiated};
 use nbd_server::{Disk, Fault, Held, ListenError, Listener, Server};
@@ -56,7 +56,7 @@ pub(crate) enum Link {
 pub(crate) struct Local {
     link: Link,
     agent: Agent,
-    server: Server,
+    server: Arc<Server>,
     fuse: Option<Fuse>,
     attached: Option<Attached>,
     awaits: Awaits,
@@ -86,7 +86,7 @@ impl Local {
     /// Starts the agent, with nothing attached.
     pub(crate) fn start(interrupt: Interrupt, link: Link) -> Result<Self, RigError> {
         let agent = Agent::start().map_err(|source| RigError::AgentStart { source })?;
-        let (server, awaits) = (Server::new(), Awaits::default());
+        let (server, awaits) = (Arc::new(Server::new()), Awaits::default());
         Ok(Self {
             link,
             agent,
@@ -110,9 +110,9 @@ impl Local {
         self.server.add_export(EXPORT, disk.clone()).map_err(|error| RigError::server(&error))?;
         match self.link {
             Link::Fuse => {
-                let stream = self.server.connect().map_err(|error| RigError::server(&error))?;
-                let client = Client::connect(stream, EXPORT).map_err(|error| RigError::server(&error))?;
-                self.open_fuse()?.file.put(disk.clone(), client);
+                let server = Arc::clone(&self.server);
+                let connect = move || Client::connect(server.connect().ok()?, EXPORT).ok();
+                self.open_fuse()?.file.put(disk.clone(), Connect(Box::new(connect)));
                 self.attached = Some(Attached { disk: disk.clone(), faults_before: Vec::new() });
                 self.call(&Command::AttachLoop, &mut |_| {}).map(drop)
             }

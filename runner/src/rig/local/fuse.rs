@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, UNIX_EPOCH};
 
 use brim_trial::Bytes;
@@ -44,10 +44,21 @@ pub(super) struct DiskFile {
 /// A disk, and two ways to it.
 #[derive(Debug)]
 struct Behind {
-    /// For whatever may have to wait, and for all once the server is gone.
-    client: Arc<Client>,
+    /// For whatever may have to wait, and for all once the server is gone: most disks never need it.
+    client: OnceLock<Option<Client>>,
+    /// Makes it.
+    connect: Connect,
     /// For what is done at once; none when every request has to fail.
     disk: Option<Disk>,
+}
+
+/// How to come by a client; none where the server is gone.
+pub(super) struct Connect(pub(super) Box<dyn Fn() -> Option<Client> + Send + Sync>);
+
+impl std::fmt::Debug for Connect {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Connect")
+    }
 }
 
 /// The filesystem.
@@ -63,10 +74,10 @@ pub(super) fn serve(file: &Arc<DiskFile>, fuse: OwnedFd) -> io::Result<Backgroun
 
 impl DiskFile {
     /// Puts a disk behind it.
-    pub(super) fn put(&self, disk: Disk, client: Client) {
+    pub(super) fn put(&self, disk: Disk, connect: Connect) {
         self.set_size(disk.size());
-        *self.behind.write().unwrap_or_else(PoisonError::into_inner) =
-            Some(Behind { client: Arc::new(client), disk: Some(disk) });
+        let behind = Behind { client: OnceLock::new(), connect, disk: Some(disk) };
+        *self.behind.write().unwrap_or_else(PoisonError::into_inner) = Some(behind);
     }
 
     /// Takes the disk away: from now on there is nothing.
@@ -100,7 +111,10 @@ impl DiskFile {
         if let Some(reply) = behind.disk.as_ref().and_then(|disk| disk.direct(&command)) {
             return done(Ok(reply));
         }
-        behind.client.submit(command, Box::new(move |result| done(result.map_err(errno))));
+        match behind.client.get_or_init(|| behind.connect.0()) {
+            Some(client) => client.submit(command, Box::new(move |result| done(result.map_err(errno)))),
+            None => done(Err(Errno::EIO)),
+        }
     }
 
     fn attributes(&self, ino: INodeNo) -> FileAttr {
