@@ -57,7 +57,8 @@ pub(crate) struct CampaignRun {
     /// Run only this part of several, as 2/4; `brim campaign merge` puts all together
     #[arg(long, value_name = "I/N", value_parser = shard)]
     pub(crate) shard: Option<Shard>,
-    /// How many trials at once, each on a rig of its own; as many as there are processors, if not given
+    /// How many trials at once, each on a rig of its own. If not given, as many as there are processors, or twice as many where no
+    /// cell needs a guest
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) workers: Option<u16>,
     /// Show progress on the whole terminal
