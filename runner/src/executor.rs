@@ -4,13 +4,13 @@ use std::ops::RangeInclusive;
 use std::time::Instant;
 
 use brim_agent::protocol::{FaultOrder, TrialOrder};
-use brim_device::fault::Row;
 use brim_trial::event::{Prepared, Run, VerdictEvent};
+use brim_trial::plan::{Fault, Fill};
 use brim_trial::{Event, Plan, TrialVerdict, judge};
 
 use crate::error::Error;
 use crate::kernel::Kernel;
-use crate::rig::workbench::{Preparation, Trial};
+use crate::rig::workbench::{Preparation, State, Trial};
 use crate::rig::{Rig, RigError};
 
 /// What lies between the seeds of two trials: odd and far from round, so that neighbours of both have nothing in common.
@@ -95,10 +95,12 @@ impl<'a> Executor<'a> {
     /// The state that the plan asks for.
     fn prepare(&mut self, plan: &Plan) -> Result<(), RigError> {
         let started = Instant::now();
-        let data_free_wanted = plan.prepare.data_free;
-        let counters = self.rig.prepare(&preparation(plan))?;
+        let Fill { data_free, metadata_free } = plan.prepare.fill;
+        let State { counters, failed } = self.rig.prepare(&preparation(plan, self.settings.seed))?;
         let seconds = seconds(started);
-        self.emit(Event::Prepared(Prepared { data_free_wanted, counters, seconds }));
+        let (data_free_wanted, metadata_free_wanted) = (data_free, metadata_free);
+        let prepared = Prepared { data_free_wanted, metadata_free_wanted, counters, failed, seconds };
+        self.emit(Event::Prepared(prepared));
         Ok(())
     }
 
@@ -173,13 +175,16 @@ impl<'a> Executor<'a> {
     }
 }
 
-/// The state that trials of a plan begin in.
-pub(crate) fn preparation(plan: &Plan) -> Preparation {
+/// The state that trials of a plan begin in. What its steps write is drawn from `seed`; without steps it is no part of it.
+pub(crate) fn preparation(plan: &Plan, seed: u64) -> Preparation {
     Preparation {
-        size: plan.device.size,
+        devices: plan.devices.clone(),
         filesystem: plan.filesystem.clone(),
-        data_free: plan.prepare.data_free,
-        write_cache: plan.device.write_cache,
+        steps: plan.prepare.steps.clone(),
+        seed: if plan.prepare.steps.is_empty() { 0 } else { seed },
+        step_limit: plan.step_limit,
+        fill: plan.prepare.fill,
+        parity: plan.has_parity(),
     }
 }
 
@@ -190,15 +195,17 @@ pub(crate) fn order(plan: &Plan, seed: u64, number: u32) -> Trial {
         seed,
         phases: plan.phases.clone(),
         step_limit: plan.step_limit,
-        faults: plan.device.faults.iter().map(|row| fault_order(plan, row)).collect(),
+        faults: plan.faults.iter().map(|fault| fault_order(plan, fault)).collect(),
+        // The rig knows what its preparation has written.
+        written: brim_agent::Written::default(),
     };
     let dice = seed.wrapping_add(u64::from(number).wrapping_mul(TRIAL_STRIDE));
-    Trial { order, faults: plan.device.faults.clone(), dice }
+    Trial { order, faults: plan.faults.clone(), dice }
 }
 
-fn fault_order(plan: &Plan, row: &Row) -> FaultOrder {
+fn fault_order(plan: &Plan, Fault { device, row }: &Fault) -> FaultOrder {
     let (name, region) = (row.name.clone(), row.when.region.clone());
-    FaultOrder { armed: plan.is_armed(&name), name, region }
+    FaultOrder { armed: plan.is_armed(&name), name, device: device.clone(), region }
 }
 
 /// The time since `started` in seconds, to the millisecond: nobody can tell more of a whole run.

@@ -11,7 +11,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use brim_agent::Failure;
-use brim_trial::{Counters, Event};
+use brim_trial::Event;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::interrupt::Interrupt;
@@ -19,7 +19,7 @@ use crate::kernel::{Kernel, KernelError, Kind};
 use crate::rig::guest::{Guest, InitramfsError};
 use crate::rig::local::Link;
 use crate::rig::qemu::MachineError;
-use crate::rig::workbench::{Preparation, Trial, Workbench};
+use crate::rig::workbench::{Preparation, State, Trial, Workbench};
 
 /// What plans run on.
 pub(crate) trait Rig {
@@ -29,8 +29,8 @@ pub(crate) trait Rig {
     /// The kernel's release, as uname(2) has it.
     fn kernel(&self) -> &str;
 
-    /// Brings a disk to the state that trials begin in, or as near as it gets; what its filesystem counts then.
-    fn prepare(&mut self, preparation: &Preparation) -> Result<Counters, RigError>;
+    /// Brings disks to the state that trials begin in, or as near as it gets.
+    fn prepare(&mut self, preparation: &Preparation) -> Result<State, RigError>;
 
     /// Runs one trial on a fork of the disk prepared last, and tells what was seen.
     fn trial(&mut self, trial: &Trial, emit: &mut dyn FnMut(Event)) -> Result<(), RigError>;
@@ -106,6 +106,12 @@ pub(crate) enum RigError {
     /// Something failed in a guest.
     #[error("in the guest: {0}")]
     Guest(String),
+    /// A step of the preparation took too long.
+    #[error("{what} in the preparation did not end within its limit")]
+    Preparation {
+        /// Which.
+        what: String,
+    },
     /// A trial was asked for before its disk was prepared.
     #[error("no disk is prepared")]
     Unprepared,

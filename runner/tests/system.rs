@@ -7,14 +7,20 @@
     reason = "tests of limits and of processes that end wait on the real clock"
 )]
 
+#[path = "system/administration.rs"]
+mod administration;
 #[path = "system/bench.rs"]
 mod bench;
 #[path = "system/campaign.rs"]
 mod campaign;
 #[path = "system/ctl.rs"]
 mod ctl;
+#[path = "system/devices.rs"]
+mod devices;
 #[path = "system/end.rs"]
 mod end;
+#[path = "system/fill.rs"]
+mod fill;
 #[path = "system/gates.rs"]
 mod gates;
 #[path = "system/guest_end.rs"]
@@ -66,6 +72,9 @@ fn main() {
         operations::tests(),
         regions::tests(),
         races::tests(),
+        fill::tests(),
+        devices::tests(),
+        administration::tests(),
         program::tests(),
         rig::tests(),
         end::tests(),

@@ -56,6 +56,11 @@ impl Device {
         self.node().forget()
     }
 
+    /// Shows the device to btrfs, and says whether one is on it.
+    pub(crate) fn show_to_btrfs(&self) -> Result<bool, Failure> {
+        self.node().show_to_btrfs()
+    }
+
     /// Takes the device away, at once where nothing else has it open.
     pub(crate) fn detach(self) -> Result<(), Failure> {
         match self {
@@ -126,6 +131,20 @@ impl Node {
     /// Forgets what the kernel has cached of the device.
     pub(crate) fn forget_cache(&self) -> Result<(), Failure> {
         sys::flush_buffers(&self.file).trying(|| format!("drop the cache of {}", self.path))
+    }
+
+    /// Shows the device to btrfs, and says whether one is on it.
+    pub(crate) fn show_to_btrfs(&self) -> Result<bool, Failure> {
+        let control = open(Path::new("/dev/btrfs-control")).map_err(|failure| {
+            failure.with_help("load btrfs: `modprobe btrfs` (in a container: pass /dev/btrfs-control)")
+        })?;
+        match sys::btrfs::scan(control, &self.path) {
+            Ok(()) => Ok(true),
+            // No superblock, or none that is valid.
+            // Where it cannot be read, btrfs does without it as well.
+            Err(Errno::INVAL | Errno::IO) => Ok(false),
+            Err(errno) => Err(errno).trying(|| format!("show {} to btrfs", self.path)),
+        }
     }
 
     /// Has btrfs forget what it has seen on the device, which is about to be another.

@@ -4,9 +4,11 @@ mod btrfs;
 mod ext4;
 mod xfs;
 
+use std::ffi::CString;
 use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use brim_trial::event::Said;
 use brim_trial::plan::Filesystem;
@@ -15,7 +17,10 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::Failure;
+use crate::device::Device;
+use crate::devices::Devices;
 use crate::failure::Trying;
+use crate::sys;
 
 /// How much of what a checker says is kept: the first mistakes tell, the rest follows from them.
 const LINES_MAX: usize = 100;
@@ -35,22 +40,22 @@ pub(crate) struct Mounted {
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     filesystem: Filesystem,
-    device: String,
+    devices: Arc<Devices>,
     path: std::path::PathBuf,
 }
 
-/// Makes `filesystem` on `device`.
-pub(crate) fn make(filesystem: &Filesystem, device: &str) -> Result<(), Failure> {
+/// Makes `filesystem` on `devices`.
+pub(crate) fn make(filesystem: &Filesystem, devices: &[&str]) -> Result<(), Failure> {
     let (program, arguments) = match filesystem.kind {
         FilesystemKind::Btrfs => btrfs::MKFS,
         FilesystemKind::Ext4 => ext4::MKFS,
         FilesystemKind::Xfs => xfs::MKFS,
     };
-    let what = || format!("{program} on {device}");
+    let what = || format!("{program} on {}", devices.join(" "));
     let output = Command::new(program)
         .args(arguments)
         .args(&filesystem.mkfs)
-        .arg(device)
+        .args(devices)
         .stdin(Stdio::null())
         .output()
         .trying(what)
@@ -76,10 +81,27 @@ fn package(kind: FilesystemKind) -> &'static str {
 }
 
 impl Mounted {
-    /// Mounts `device` at `path`, which is made for it.
-    pub(crate) fn mount(filesystem: &Filesystem, device: &str, path: &Path) -> Result<Self, Failure> {
-        let (filesystem, device, path) = (filesystem.clone(), device.to_owned(), path.to_owned());
-        Place { filesystem, device, path }.mount()
+    /// Mounts what is on `devices` at `path`, which is made for it.
+    pub(crate) fn mount(
+        filesystem: &Filesystem,
+        devices: &Arc<Devices>,
+        path: &Path,
+    ) -> Result<Self, Failure> {
+        let (filesystem, devices, path) = (filesystem.clone(), Arc::clone(devices), path.to_owned());
+        Place { filesystem, devices, path }.mount()
+    }
+
+    /// Has the mount take these options over; what the kernel says to that.
+    pub(crate) fn remount(&self, options: &[String]) -> Result<Result<(), Errno>, Failure> {
+        let (flags, rest) = flags(options);
+        let what = || format!("remount {}", self.path().display());
+        let rest = CString::new(rest).map_err(|_| Failure::new(what(), "a mount option has a nul byte"))?;
+        Ok(rustix::mount::mount_remount(self.path(), FLAGS | flags, rest.as_c_str()))
+    }
+
+    /// How large the nodes of btrfs' trees are.
+    pub(crate) fn node_size(&self) -> Result<u64, Failure> {
+        sys::btrfs::node_size(&self.root).trying(|| "ask btrfs for the size of its nodes".to_owned())
     }
 
     /// Its kind.
@@ -139,18 +161,43 @@ impl Mounted {
 }
 
 impl Place {
+    /// Has these mount options from here on.
+    pub(crate) fn set_options(&mut self, options: &[String]) {
+        self.filesystem.mount = options.to_vec();
+    }
+
+    /// The device that names the filesystem to mount(2) and to its tools. Of several disks btrfs is shown all first, as it puts
+    /// together what it has seen.
+    fn source(&self) -> Result<Arc<Device>, Failure> {
+        let devices = self.devices.here();
+        let first = || devices.first().cloned();
+        let none = || Failure::new(format!("find the {}", self.filesystem.kind), "no disk is attached");
+        if devices.len() < 2 || self.filesystem.kind != FilesystemKind::Btrfs {
+            return first().ok_or_else(none);
+        }
+        let mut member = None;
+        for device in &devices {
+            if device.show_to_btrfs()? {
+                member = member.or_else(|| Some(Arc::clone(device)));
+            }
+        }
+        member.or_else(first).ok_or_else(none)
+    }
+
     /// Mounts it.
     pub(crate) fn mount(self) -> Result<Mounted, Failure> {
-        let Self { filesystem, device, path } = &self;
+        let device = self.source()?;
+        let device = device.path();
+        let Self { filesystem, path, .. } = &self;
         let kind = filesystem.kind;
         let what = || format!("mount {kind} on {device}");
         if !path.is_dir() {
             std::fs::create_dir(path).trying(what)?;
         }
-        let options = std::ffi::CString::new(filesystem.mount.join(","))
-            .map_err(|_| Failure::new(what(), "a mount option has a nul byte"))?;
-        let flags = MountFlags::NODEV | MountFlags::NOSUID;
-        let mounted = rustix::mount::mount(device, path, kind.name(), flags, options.as_c_str());
+        let (flags, options) = flags(&filesystem.mount);
+        let options =
+            CString::new(options).map_err(|_| Failure::new(what(), "a mount option has a nul byte"))?;
+        let mounted = rustix::mount::mount(device, path, kind.name(), FLAGS | flags, options.as_c_str());
         if mounted == Err(Errno::INVAL) && !filesystem.mount.is_empty() {
             let failure = Failure::new(
                 what(),
@@ -174,7 +221,7 @@ impl Place {
         };
         let sysfs = match fsid {
             Some(fsid) => btrfs::sysfs(fsid),
-            None => Path::new("/sys/fs").join(kind.name()).join(self.device.trim_start_matches("/dev/")),
+            None => Path::new("/sys/fs").join(kind.name()).join(self.source()?.name()),
         };
         Ok(Mounted { place: self, root, sysfs, fsid })
     }
@@ -186,12 +233,13 @@ impl Place {
             FilesystemKind::Ext4 => ext4::CHECK,
             FilesystemKind::Xfs => xfs::CHECK,
         };
+        let device = self.source()?;
         let output = Command::new(program)
             .args(arguments)
-            .arg(&self.device)
+            .arg(device.path())
             .stdin(Stdio::null())
             .output()
-            .trying(|| format!("{program} on {}", self.device))
+            .trying(|| format!("{program} on {}", device.path()))
             .map_err(|failure| {
                 failure.with_help(format!("apt-get install {}", package(self.filesystem.kind)))
             })?;
@@ -207,6 +255,30 @@ impl Place {
             lines: lines.take(LINES_MAX).map(ToOwned::to_owned).collect(),
         }))
     }
+}
+
+/// What every mount of ours has.
+const FLAGS: MountFlags = MountFlags::NODEV.union(MountFlags::NOSUID);
+
+/// Mount options as flags of mount(2) and as the words that are left for the filesystem.
+fn flags(options: &[String]) -> (MountFlags, String) {
+    let mut flags = MountFlags::empty();
+    let mut rest: Vec<&str> = Vec::new();
+    for word in options.iter().flat_map(|option| option.split(',')) {
+        match word {
+            "ro" => flags |= MountFlags::RDONLY,
+            "rw" => flags -= MountFlags::RDONLY,
+            "noatime" => flags |= MountFlags::NOATIME,
+            "nodiratime" => flags |= MountFlags::NODIRATIME,
+            "relatime" => flags |= MountFlags::RELATIME,
+            "strictatime" => flags |= MountFlags::STRICTATIME,
+            "lazytime" => flags |= MountFlags::LAZYTIME,
+            "sync" => flags |= MountFlags::SYNCHRONOUS,
+            "dirsync" => flags |= MountFlags::DIRSYNC,
+            _ => rest.push(word),
+        }
+    }
+    (flags, rest.join(","))
 }
 
 /// The numbers in the files of `directory` that `wanted` names, each as `PREFIX.NAME`.

@@ -35,9 +35,13 @@ impl KernelLog {
         self.device.seek(SeekFrom::End(0)).map(|_| ()).trying(|| "seek in /dev/kmsg".to_owned())
     }
 
-    /// The lines since the last call that may concern `device` (`loop0`): what names it, and every warning that does
+    /// The lines since the last call that may concern one of `devices` (`loop0`): what names it, and every warning that does
     /// not name another loop device.
-    pub(crate) fn new_lines(&mut self, trial: u32, device: &str) -> Result<Vec<KernelLogLine>, Failure> {
+    pub(crate) fn new_lines(
+        &mut self,
+        trial: u32,
+        devices: &[String],
+    ) -> Result<Vec<KernelLogLine>, Failure> {
         let mut lines = Vec::new();
         let mut record = [0; 8192];
         loop {
@@ -45,7 +49,7 @@ impl KernelLog {
                 Ok(0) => break,
                 Ok(length) => {
                     let text = String::from_utf8_lossy(record.get(..length).unwrap_or_default());
-                    lines.extend(parse(&text, trial).filter(|line| concerns(line, device)));
+                    lines.extend(parse(&text, trial).filter(|line| concerns(line, devices)));
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 // The ring went round past our place; the next read goes on with what is left
@@ -66,7 +70,7 @@ fn parse(record: &str, trial: u32) -> Option<KernelLogLine> {
     Some(KernelLogLine { trial, level: u8::try_from(priority & 7).ok()?, text })
 }
 
-fn concerns(line: &KernelLogLine, device: &str) -> bool {
+fn concerns(line: &KernelLogLine, devices: &[String]) -> bool {
     // lib/ratelimit.c counts for the whole machine.
     if line.text.ends_with("callbacks suppressed") {
         return false;
@@ -77,7 +81,7 @@ fn concerns(line: &KernelLogLine, device: &str) -> bool {
             .any(|(at, _)| !line.text[at + device.len()..].starts_with(|next: char| next.is_ascii_digit()))
     };
     let names_another = || line.text.contains("loop") && (0..256).any(|n| names(&format!("loop{n}")));
-    names(device) || (line.level <= WARNING && !names_another())
+    devices.iter().any(|device| names(device)) || (line.level <= WARNING && !names_another())
 }
 
 #[cfg(test)]
@@ -86,6 +90,7 @@ mod tests {
 
     #[test]
     fn lines_of_other_loop_devices_do_not_count() {
+        let concerns = |line: &KernelLogLine, device: &str| concerns(line, &[device.to_owned()]);
         let line = |text: &str| parse(&format!("4,12,99,-;{text}\n"), 1).unwrap();
         assert!(concerns(&line("BTRFS warning (device loop1): x"), "loop1"));
         assert!(!concerns(&line("BTRFS warning (device loop10): x"), "loop1"));

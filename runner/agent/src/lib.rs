@@ -9,6 +9,7 @@
 
 mod asks;
 mod device;
+mod devices;
 mod failure;
 mod filesystem;
 mod fill;
@@ -38,3 +39,4 @@ pub use program::{init, supervise};
 pub use serve::serve;
 pub use sys::{die_with_parent, kernel_release, told_with_parent};
 pub use tickets::try_tickets;
+pub use written::Written;

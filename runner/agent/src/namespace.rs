@@ -29,14 +29,14 @@ impl RunDirectory {
         rustix::mount::mount("brim", &root, "tmpfs", flags, c"size=16m,mode=0755")
             .trying(|| format!("mount a tmpfs on {}", root.display()))?;
         let run = Self { root };
-        for path in [run.disk(), run.tracing()] {
+        for path in [run.disks(), run.tracing()] {
             std::fs::create_dir(&path).trying(|| format!("make {}", path.display()))?;
         }
         Ok(run)
     }
 
-    /// Where the FUSE filesystem with the disk's file is mounted.
-    pub(crate) fn disk(&self) -> PathBuf {
+    /// Where the FUSE filesystems with the disks' files are mounted, each in a directory of the disk's name.
+    pub(crate) fn disks(&self) -> PathBuf {
         self.root.join(".disk")
     }
 

@@ -8,7 +8,7 @@ use brim_trial::{BLOCK, Bytes, Errno, Event, Nanos, Phase, Step};
 
 use crate::Failure;
 use crate::asks::Asks;
-use crate::device::Device;
+use crate::devices::Devices;
 use crate::filesystem::Mounted;
 use crate::kernel_log::KernelLog;
 use crate::protocol::{Ask, TrialOrder};
@@ -25,8 +25,8 @@ const DRAIN_ROUNDS: u64 = 64;
 pub(crate) struct Bench<'a> {
     /// The filesystem under test.
     pub(crate) site: &'a Site,
-    /// The block device under it.
-    pub(crate) device: &'a Device,
+    /// The disks under it.
+    pub(crate) devices: &'a Devices,
     /// The recorder of refused reservations, where there is one.
     pub(crate) tickets: Option<Mutex<&'a mut Tickets>>,
     /// The kernel log, where it can be read.
@@ -66,7 +66,7 @@ impl Bench<'_> {
         Steps {
             trial: order.trial,
             site: self.site,
-            device: self.device,
+            devices: self.devices,
             asks: self.asks,
             faults: &order.faults,
         }
@@ -265,6 +265,7 @@ impl Run<'_, '_> {
             held: outcome.held.clone(),
             problem: outcome.problem.clone(),
             region: outcome.region.clone(),
+            reported: outcome.reported.clone(),
         })
     }
 }
@@ -289,7 +290,7 @@ fn after(trial: u32, bench: &mut Bench<'_>) -> Result<(), Failure> {
         (bench.emit)(event)?;
     }
     if let Some(log) = bench.kernel_log.as_mut() {
-        for line in log.new_lines(trial, bench.device.name())? {
+        for line in log.new_lines(trial, &bench.devices.kernel_names())? {
             (bench.emit)(Event::KernelLog(line))?;
         }
     }

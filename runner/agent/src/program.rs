@@ -24,7 +24,7 @@ use crate::tracepoint::{Tracepoint, Whose};
 /// What is looked at around the program.
 pub(crate) struct Evidence<'a> {
     pub(crate) mounted: &'a Mounted,
-    pub(crate) device: &'a str,
+    pub(crate) devices: &'a [String],
     pub(crate) tracing: &'a Path,
     pub(crate) tickets: Option<&'a mut Tickets>,
     pub(crate) kernel_log: Option<&'a mut KernelLog>,
@@ -88,7 +88,7 @@ pub(crate) fn run(
         events.extend(tickets.events(TRIAL, &[fsid]));
     }
     if let Some(log) = evidence.kernel_log {
-        events.extend(log.new_lines(TRIAL, evidence.device)?.into_iter().map(Event::KernelLog));
+        events.extend(log.new_lines(TRIAL, evidence.devices)?.into_iter().map(Event::KernelLog));
     }
     events.push(Event::Mount { trial: TRIAL, read_only: evidence.mounted.read_only()? });
     Ok(events)

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use brim_trial::event::HeldRequest;
 use brim_trial::operation::Release;
-use brim_trial::plan::Filesystem;
+use brim_trial::plan::{Filesystem, Fill};
 use brim_trial::{ByteRange, Bytes, Counters, Event, Nanos, Phase, Survival};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{
@@ -20,35 +20,45 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::Failure;
+use crate::{Failure, Written};
 
 /// What the agent is told to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Command {
-    /// Mount a FUSE filesystem for the disk's file; the reply is [`Reply::Fuse`], with its file descriptor.
-    OpenFuse,
-    /// Put a loop device over the disk's file.
-    AttachLoop,
-    /// Give nbd.ko a connection to the disk, which is on the second socket.
+    /// Mount a FUSE filesystem for a disk's file; the reply is [`Reply::Fuse`], with its file descriptor.
+    OpenFuse {
+        /// The disk's name.
+        disk: String,
+    },
+    /// Put a loop device over the file of a disk.
+    AttachLoop {
+        /// Its name.
+        disk: String,
+    },
+    /// Give nbd.ko a connection to a disk, which is on the second socket.
     AttachNbd {
+        /// Its name.
+        disk: String,
         /// The size of the disk.
         size: Bytes,
         /// The transmission flags of the export.
         flags: u16,
     },
-    /// Make a filesystem on the block device.
-    MakeFilesystem(Filesystem),
+    /// Make a filesystem on disks that are attached.
+    MakeFilesystem {
+        /// Which filesystem.
+        filesystem: Filesystem,
+        /// The names of the disks.
+        disks: Vec<String>,
+    },
     /// Mount it.
     Mount(Filesystem),
-    /// Fill it until exactly so many bytes are left for data, or as near as it gets.
-    Fill {
-        /// How many.
-        data_free: Bytes,
-    },
+    /// Fill it until exactly so much is left, or as near as it gets.
+    Fill(Fill),
     /// Read the filesystem's counters.
     Counters,
-    /// Run the steps of a trial.
+    /// Run the steps of a trial; the reply is [`Reply::Written`].
     Trial(TrialOrder),
     /// Run a program with the mount as its working directory; its three standard streams are on the second socket.
     Program {
@@ -57,7 +67,7 @@ pub enum Command {
     },
     /// Unmount the filesystem.
     Unmount,
-    /// Take the block device away. The FUSE filesystem stays, for the next disk.
+    /// Unmount the filesystem, and take all block devices away. The FUSE filesystems stay, for the next disks of their names.
     Detach,
     /// The answer to a [`Message::Ask`], or why the executor could not do what it was asked.
     Answer {
@@ -79,8 +89,11 @@ pub struct TrialOrder {
     pub phases: Vec<Phase>,
     /// How long one step may take.
     pub step_limit: Nanos,
-    /// The faults of the disk.
+    /// The faults of the disks.
     pub faults: Vec<FaultOrder>,
+    /// What the preparation has written.
+    #[serde(default, skip_serializing_if = "Written::is_empty")]
+    pub written: Written,
 }
 
 /// What the agent has to know of a fault.
@@ -88,6 +101,8 @@ pub struct TrialOrder {
 pub struct FaultOrder {
     /// Its name.
     pub name: String,
+    /// The disk that it is of.
+    pub device: String,
     /// The region that it is about.
     pub region: Option<String>,
     /// Whether a step puts it in force, and not the trial's beginning.
@@ -99,7 +114,7 @@ pub struct FaultOrder {
 #[serde(rename_all = "snake_case")]
 pub enum Message {
     /// Something was seen.
-    Event(Event),
+    Event(Box<Event>),
     /// A step wants something of the disk, and waits for its [`Command::Answer`]. Several may wait at once.
     Ask {
         /// Told in the answer.
@@ -117,6 +132,8 @@ pub enum Message {
 pub enum Ask {
     /// Another size.
     Resize {
+        /// The disk; the first if `None`.
+        device: Option<String>,
         /// The new size.
         size: Bytes,
     },
@@ -139,16 +156,18 @@ pub enum Ask {
         /// The gate.
         gate: String,
     },
-    /// Faults put in force, one after the other. Each [`FaultOrder::region`] of them is defined.
+    /// Faults of one disk put in force, one after the other. Each [`FaultOrder::region`] of them is defined.
     Arm {
+        /// The disk.
+        device: String,
         /// Their names.
         faults: Vec<String>,
         /// Which bytes the regions are.
         regions: BTreeMap<String, Vec<ByteRange>>,
     },
-    /// The content of this moment kept, with what of it is durable. The disk goes on; no fault is in force any more.
+    /// The content of this moment kept, of all disks, with what of it is durable. They go on; no fault is in force any more.
     CutPower,
-    /// What was durable at [`Ask::CutPower`] as the disk's content, and what of the rest survives. Nothing may be mounted.
+    /// What was durable at [`Ask::CutPower`] as the disks' content, and what of the rest survives. Nothing may be mounted.
     RestorePower {
         /// How much of the rest.
         survival: Survival,
@@ -192,6 +211,8 @@ pub enum Reply {
     },
     /// The counters.
     Counters(Counters),
+    /// What the steps have written.
+    Written(Written),
 }
 
 /// One end of the line channel.

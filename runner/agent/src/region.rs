@@ -18,6 +18,8 @@ const NAMES: &str =
     "`superblock`, `file:PATH`, and on btrfs `data`, `metadata`, `system` and `block-group-of:PATH`";
 
 /// The bytes of the region `name`, in order; those that lie together are one range.
+///
+/// On btrfs of several disks these are the bytes on this one.
 pub(crate) fn resolve(name: &str, site: &Site, device: &Device) -> Result<Vec<ByteRange>, Failure> {
     let kind = site.with(|mounted| Ok(mounted.kind()))?;
     let (word, path) = match name.split_once(':') {
@@ -27,17 +29,21 @@ pub(crate) fn resolve(name: &str, site: &Site, device: &Device) -> Result<Vec<By
     let found = match (word, path, kind) {
         ("superblock", None, _) => superblocks(kind, device.size()?),
         ("file", Some(path), FilesystemKind::Btrfs) => {
-            places(path, site)?.physical(&extents(path, site)?, Place::Range)?
+            places(path, site)?.physical(&extents(path, site)?, Place::Range, number(name, site, device)?)?
         }
         ("file", Some(path), _) => {
             sys::fiemap(&open(path, site)?).map_err(|why| of_file(path, &why.to_string()))?
         }
         ("block-group-of", Some(path), FilesystemKind::Btrfs) => {
-            places(path, site)?.physical(&extents(path, site)?, Place::Chunk)?
+            places(path, site)?.physical(&extents(path, site)?, Place::Chunk, number(name, site, device)?)?
         }
-        ("data", None, FilesystemKind::Btrfs) => chunks(site)?.of(Kind::Data),
-        ("metadata", None, FilesystemKind::Btrfs) => chunks(site)?.of(Kind::Metadata),
-        ("system", None, FilesystemKind::Btrfs) => chunks(site)?.of(Kind::System),
+        ("data", None, FilesystemKind::Btrfs) => chunks(site)?.of(Kind::Data, number(name, site, device)?),
+        ("metadata", None, FilesystemKind::Btrfs) => {
+            chunks(site)?.of(Kind::Metadata, number(name, site, device)?)
+        }
+        ("system", None, FilesystemKind::Btrfs) => {
+            chunks(site)?.of(Kind::System, number(name, site, device)?)
+        }
         ("log-tree", None, _) => {
             let why =
                 "each fsync makes the log tree anew, in blocks that nobody knows before they are written";
@@ -46,7 +52,7 @@ pub(crate) fn resolve(name: &str, site: &Site, device: &Device) -> Result<Vec<By
         _ => return Err(refused(name, &format!("{kind} has no such region")).with_help(NAMES)),
     };
     if found.is_empty() {
-        return Err(refused(name, "it has no byte on the disk yet"));
+        return Err(refused(name, "it has no byte on this disk yet"));
     }
     Ok(joined(found))
 }
@@ -83,8 +89,15 @@ fn open(path: &str, site: &Site) -> Result<File, Failure> {
 fn chunks(site: &Site) -> Result<ChunkMap, Failure> {
     let what = || "read the chunk tree".to_owned();
     let items = site.at(|root| sys::btrfs::chunk_items(root)).trying(what)?;
-    ChunkMap::read(&items)
-        .ok_or_else(|| Failure::new(what(), "a chunk is of a kind that one device cannot have"))
+    ChunkMap::read(&items).ok_or_else(|| Failure::new(what(), "a chunk is not as btrfs writes it"))
+}
+
+/// The number that btrfs has given the disk.
+fn number(region: &str, site: &Site, device: &Device) -> Result<u64, Failure> {
+    let devices =
+        site.at(|root| sys::btrfs::devices(root)).trying(|| "ask btrfs for its devices".to_owned())?;
+    let number = devices.iter().find(|(_, path)| path == device.path()).map(|(number, _)| *number);
+    number.ok_or_else(|| refused(region, "the disk is not in the filesystem"))
 }
 
 /// The chunks, for somebody who asks about `path`.

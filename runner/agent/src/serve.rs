@@ -61,7 +61,7 @@ pub fn serve(channel: UnixStream, fds: UnixStream) -> Result<(), Failure> {
             return Err(Failure::new(what(), "the worker's thread has ended"));
         } else if let Some(stuck) = watch.overdue() {
             let writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
-            protocol::send(&writer, &Message::Event(Event::Stuck(stuck))).trying(what)?;
+            protocol::send(&writer, &Message::Event(Box::new(Event::Stuck(stuck)))).trying(what)?;
         }
     }
 }

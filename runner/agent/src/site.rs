@@ -23,16 +23,17 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// At `mounted`, with no file open.
-    pub(crate) fn of(mounted: Mounted) -> Self {
+    /// At `mounted`, where this was written before, with no file open.
+    pub(crate) fn of(mounted: Mounted, written: Written) -> Self {
         let fsids = Mutex::new(mounted.fsid().into_iter().collect());
         let mounted = RwLock::new(Some(mounted));
-        Self { mounted, open: Mutex::default(), written: Mutex::default(), fsids }
+        Self { mounted, open: Mutex::default(), written: Mutex::new(written), fsids }
     }
 
-    /// Closes all files and gives the mount back, where there is one.
-    pub(crate) fn leave(self) -> Option<Mounted> {
-        self.mounted.into_inner().unwrap_or_else(PoisonError::into_inner)
+    /// Closes all files and gives the mount back, where there is one, and what was written.
+    pub(crate) fn leave(self) -> (Option<Mounted>, Written) {
+        let written = self.written.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (self.mounted.into_inner().unwrap_or_else(PoisonError::into_inner), written)
     }
 
     /// Works with the mount.
@@ -64,6 +65,16 @@ impl Site {
     /// Closes the file `name`, where it is open.
     pub(crate) fn close(&self, name: &str) {
         let closed = self.open().remove(name);
+        drop(closed);
+    }
+
+    /// Closes all files below the directory `path`.
+    pub(crate) fn close_below(&self, path: &str) {
+        let is_below = |name: &str| name.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'));
+        let mut open = self.open();
+        let names: Vec<String> = open.keys().filter(|name| is_below(name)).cloned().collect();
+        let closed: Vec<_> = names.iter().filter_map(|name| open.remove(name)).collect();
+        drop(open);
         drop(closed);
     }
 
@@ -99,13 +110,13 @@ impl Site {
     /// comes to stands the kernel's word on the mount; where it is an error, nothing is mounted.
     pub(crate) fn without_mount<T>(
         &self,
-        between: impl FnOnce(&Place) -> Result<T, Failure>,
+        between: impl FnOnce(&mut Place) -> Result<T, Failure>,
     ) -> Result<(T, Result<(), brim_trial::Errno>), Failure> {
         self.open().clear();
         let mut mounted = self.mounted.write().unwrap_or_else(PoisonError::into_inner);
         let nothing = || Failure::new("unmount", "nothing is mounted any more").refused();
-        let place = mounted.take().ok_or_else(nothing)?.unmount()?;
-        let done = between(&place)?;
+        let mut place = mounted.take().ok_or_else(nothing)?.unmount()?;
+        let done = between(&mut place)?;
         match place.mount() {
             Ok(again) => {
                 self.fsids.lock().unwrap_or_else(PoisonError::into_inner).extend(again.fsid());
@@ -115,6 +126,11 @@ impl Site {
             Err(Failure { errno: Some(errno), .. }) => Ok((done, Err(errno))),
             Err(failure) => Err(failure),
         }
+    }
+
+    /// Has the mount take other options over while it goes on.
+    pub(crate) fn remount_live(&self, options: &[String]) -> Result<io::Result<()>, Failure> {
+        self.with(|mounted| mounted.remount(options))
     }
 
     /// Makes the directories on the way to `name`.

@@ -1,5 +1,6 @@
 //! One operation of a scenario as system calls.
 
+mod administration;
 mod content;
 mod disk;
 mod whole;
@@ -16,7 +17,7 @@ use rustix::io;
 
 use crate::Failure;
 use crate::asks::Asks;
-use crate::device::Device;
+use crate::devices::Devices;
 use crate::protocol::{Answer, Ask, FaultOrder};
 use crate::region;
 use crate::site::Site;
@@ -38,6 +39,8 @@ pub(crate) struct Outcome {
     pub(crate) problem: Option<Problem>,
     /// Where a fault was armed.
     pub(crate) region: Option<Vec<ByteRange>>,
+    /// What it reports in numbers beside what the system call returned.
+    pub(crate) reported: BTreeMap<String, u64>,
     /// What it waited for will not come: nothing can be said of it, or of what was to follow.
     pub(crate) given_up: bool,
 }
@@ -48,7 +51,7 @@ pub(crate) struct Steps<'a> {
     /// Which trial it is.
     pub(crate) trial: u32,
     pub(crate) site: &'a Site,
-    pub(crate) device: &'a Device,
+    pub(crate) devices: &'a Devices,
     pub(crate) asks: &'a Asks,
     pub(crate) faults: &'a [FaultOrder],
 }
@@ -79,11 +82,14 @@ impl Steps<'_> {
                 }
                 Ok(Outcome::new("syncfs", synced))
             }
-            Operation::ResizeDisk { size } => self.resize(Bytes(round.value(size)?)),
+            Operation::ResizeDisk { size, device } => {
+                self.resize(device.as_deref(), Bytes(round.value(size)?))
+            }
+            Operation::Administer(act) => self.administer(act, round),
             Operation::Scrub {} => Ok(Outcome::new("ioctl", self.site.at(|root| sys::btrfs::scrub(root)))),
             Operation::DropCaches {} => whole::drop_caches(),
             Operation::Panic { trial } => whole::panic_in(*trial, self.trial),
-            Operation::Remount {} => self.remount(),
+            Operation::Remount { options, live } => self.remount(options.as_deref(), *live),
             Operation::Check {} => self.check(),
             Operation::PowerCut { survival } => self.power_cut(*survival, round.seed),
             Operation::Await { gate, count } => self.wait_held(gate, *count),
@@ -162,9 +168,11 @@ impl Steps<'_> {
         }
     }
 
-    fn resize(self, size: Bytes) -> Result<Outcome, Failure> {
-        let result = match self.asks.ask(Ask::Resize { size })? {
-            Ok(_) => self.device.update_size(size).map_err(|failure| failure.errno.unwrap_or(Errno::EIO)),
+    fn resize(self, device: Option<&str>, size: Bytes) -> Result<Outcome, Failure> {
+        let block_device = self.devices.get(device)?;
+        let device = device.map(ToOwned::to_owned);
+        let result = match self.asks.ask(Ask::Resize { device, size })? {
+            Ok(_) => block_device.update_size(size).map_err(|failure| failure.errno.unwrap_or(Errno::EIO)),
             Err(_) => Err(Errno::EIO),
         };
         let result = result.map(|size| size.0);
@@ -181,14 +189,22 @@ impl Steps<'_> {
 
     /// Finds the regions of the faults that `which` picks, and puts these in force.
     fn arm(self, which: impl Fn(&FaultOrder) -> bool) -> Result<Outcome, Failure> {
-        let orders = || self.faults.iter().filter(|order| which(order));
-        let mut regions = BTreeMap::new();
-        for name in orders().filter_map(|order| order.region.as_ref()) {
-            regions.insert(name.clone(), region::resolve(name, self.site, self.device)?);
+        // Each disk has its own table, and a region of the same name is other bytes on another disk.
+        let mut disks: BTreeMap<&str, Vec<&FaultOrder>> = BTreeMap::new();
+        for order in self.faults.iter().filter(|order| which(order)) {
+            disks.entry(order.device.as_str()).or_default().push(order);
         }
-        let region = regions.values().next().cloned();
-        let faults = orders().map(|order| order.name.clone()).collect();
-        self.word(Ask::Arm { faults, regions })?;
+        let mut region = None;
+        for (disk, orders) in disks {
+            let mut regions = BTreeMap::new();
+            for name in orders.iter().filter_map(|order| order.region.as_ref()) {
+                let device = self.devices.get(Some(disk))?;
+                regions.insert(name.clone(), region::resolve(name, self.site, &device)?);
+            }
+            region = region.or_else(|| regions.values().next().cloned());
+            let faults = orders.iter().map(|order| order.name.clone()).collect();
+            self.word(Ask::Arm { device: disk.to_owned(), faults, regions })?;
+        }
         Ok(Outcome { region, ..Outcome::new("arm", Ok(0)) })
     }
 
@@ -202,7 +218,17 @@ impl Steps<'_> {
 impl Outcome {
     fn new(syscall: &'static str, result: io::Result<u64>) -> Self {
         let result = result.map_err(|errno| Errno(errno.raw_os_error()));
-        Self { syscall, result, short: None, held: None, problem: None, region: None, given_up: false }
+        let reported = BTreeMap::new();
+        Self {
+            syscall,
+            result,
+            short: None,
+            held: None,
+            problem: None,
+            region: None,
+            reported,
+            given_up: false,
+        }
     }
 
     fn holding(self, held: Vec<HeldRequest>) -> Self {

@@ -11,7 +11,7 @@ use rustix::mount::MountFlags;
 
 use crate::Failure;
 use crate::asks::Asks;
-use crate::device::Device;
+use crate::devices::Devices;
 use crate::failure::Trying;
 use crate::filesystem::{self, Mounted};
 use crate::fill;
@@ -42,7 +42,7 @@ pub(crate) struct Worker {
     tickets: Option<Tickets>,
     kernel_log: Option<KernelLog>,
     missing: Vec<Event>,
-    device: Option<Device>,
+    devices: Arc<Devices>,
     mounted: Option<Mounted>,
 }
 
@@ -61,8 +61,8 @@ impl Worker {
         };
         let tickets = record_tickets(&run).map_err(|failure| or_missing(TICKETS, failure)).ok();
         let kernel_log = KernelLog::open().map_err(|failure| or_missing(KERNEL_LOG, failure)).ok();
-        let (device, mounted) = (None, None);
-        Self { run, channel, fds, asks, watch, tickets, kernel_log, missing, device, mounted }
+        let (devices, mounted) = (Arc::default(), None);
+        Self { run, channel, fds, asks, watch, tickets, kernel_log, missing, devices, mounted }
     }
 
     /// Carries out one command and answers it.
@@ -82,12 +82,12 @@ impl Worker {
 
     fn carry_out(&mut self, command: Command) -> Result<Reply, Failure> {
         match command {
-            Command::OpenFuse => self.open_fuse(),
-            Command::AttachLoop => self.attach_loop(),
-            Command::AttachNbd { size, flags } => self.attach_nbd(size, flags),
-            Command::MakeFilesystem(filesystem) => self.make(&filesystem),
+            Command::OpenFuse { disk } => self.open_fuse(&disk),
+            Command::AttachLoop { disk } => self.attach_loop(&disk),
+            Command::AttachNbd { disk, size, flags } => self.attach_nbd(&disk, size, flags),
+            Command::MakeFilesystem { filesystem, disks } => self.make(&filesystem, &disks),
             Command::Mount(filesystem) => self.mount(&filesystem),
-            Command::Fill { data_free } => fill::fill(self.mounted()?, data_free).map(Reply::Counters),
+            Command::Fill(fill) => fill::fill(self.mounted()?, fill).map(Reply::Counters),
             Command::Counters => self.mounted()?.counters().map(Reply::Counters),
             Command::Trial(order) => self.trial(&order),
             Command::Program { command } => self.program(&command),
@@ -100,7 +100,11 @@ impl Worker {
         }
     }
 
-    fn open_fuse(&mut self) -> Result<Reply, Failure> {
+    fn open_fuse(&mut self, disk: &str) -> Result<Reply, Failure> {
+        let path = self.run.disks().join(disk);
+        if !path.is_dir() {
+            std::fs::create_dir(&path).trying(|| format!("make {}", path.display()))?;
+        }
         let fuse = std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse");
         let fuse = fuse.trying(|| "open /dev/fuse".to_owned()).map_err(|failure| {
             failure.with_help("load FUSE: `modprobe fuse` (in a container: pass /dev/fuse)")
@@ -111,7 +115,7 @@ impl Worker {
         let options =
             std::ffi::CString::new(options).map_err(|_| Failure::new("mount FUSE", "a nul byte"))?;
         let flags = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
-        rustix::mount::mount("brim", self.run.disk(), "fuse.brim", flags, options.as_c_str())
+        rustix::mount::mount("brim", &path, "fuse.brim", flags, options.as_c_str())
             .trying(|| "mount the disk's FUSE filesystem".to_owned())?;
         // Only the server may hold this descriptor: when the server is gone, so is the disk, and nothing waits for it.
         protocol::send_fds(&self.fds, &[std::os::fd::AsFd::as_fd(&fuse)])
@@ -119,30 +123,33 @@ impl Worker {
         Ok(Reply::Fuse)
     }
 
-    fn attach_loop(&mut self) -> Result<Reply, Failure> {
-        self.device = Some(LoopDevice::over(&self.run.disk().join(DISK_FILE))?.into());
+    fn attach_loop(&mut self, disk: &str) -> Result<Reply, Failure> {
+        let file = self.run.disks().join(disk).join(DISK_FILE);
+        self.devices.attach(disk, LoopDevice::over(&file)?.into());
         Ok(Reply::Done)
     }
 
-    fn attach_nbd(&mut self, size: Bytes, flags: u16) -> Result<Reply, Failure> {
+    fn attach_nbd(&mut self, disk: &str, size: Bytes, flags: u16) -> Result<Reply, Failure> {
         let what = || "take the disk's connection over".to_owned();
         let streams = protocol::receive_fds(&self.fds).trying(what)?;
         let stream =
             streams.into_iter().next().ok_or_else(|| Failure::new(what(), "no descriptor came with it"))?;
         let settings = NbdSettings { size, block_size: SECTOR, flags };
-        self.device = Some(NbdDevice::connect(stream, &settings)?.into());
+        self.devices.attach(disk, NbdDevice::connect(stream, &settings)?.into());
         Ok(Reply::Done)
     }
 
-    fn make(&mut self, filesystem: &Filesystem) -> Result<Reply, Failure> {
-        let device = self.device()?;
-        filesystem::make(filesystem, device.path())?;
-        device.forget_cache()?;
+    fn make(&mut self, filesystem: &Filesystem, disks: &[String]) -> Result<Reply, Failure> {
+        let devices = disks.iter().map(|disk| self.devices.get(Some(disk)));
+        let devices = devices.collect::<Result<Vec<_>, _>>()?;
+        let paths: Vec<&str> = devices.iter().map(|device| device.path()).collect();
+        filesystem::make(filesystem, &paths)?;
+        devices.iter().try_for_each(|device| device.forget_cache())?;
         Ok(Reply::Done)
     }
 
     fn mount(&mut self, filesystem: &Filesystem) -> Result<Reply, Failure> {
-        let mounted = Mounted::mount(filesystem, self.device()?.path(), &self.run.mount())?;
+        let mounted = Mounted::mount(filesystem, &self.devices, &self.run.mount())?;
         let path = mounted.path().display().to_string();
         self.mounted = Some(mounted);
         Ok(Reply::Mounted { path })
@@ -150,21 +157,19 @@ impl Worker {
 
     fn trial(&mut self, order: &TrialOrder) -> Result<Reply, Failure> {
         self.emit_missing()?;
-        let Some(device) = self.device.as_ref() else {
-            return Err(Failure::new("run a trial", "no disk is attached"));
-        };
         let Some(mounted) = self.mounted.take() else {
             return Err(Failure::new("run a trial", "nothing is mounted"));
         };
-        let site = Site::of(mounted);
+        let site = Site::of(mounted, order.written.clone());
         let channel = &self.channel;
         let emit = |event: Event| {
             let channel = channel.lock().unwrap_or_else(PoisonError::into_inner);
-            protocol::send(&channel, &Message::Event(event)).trying(|| "tell the executor".to_owned())
+            protocol::send(&channel, &Message::Event(Box::new(event)))
+                .trying(|| "tell the executor".to_owned())
         };
         let bench = Bench {
             site: &site,
-            device,
+            devices: &self.devices,
             tickets: self.tickets.as_mut().map(Mutex::new),
             kernel_log: self.kernel_log.as_mut(),
             watch: &self.watch,
@@ -172,8 +177,9 @@ impl Worker {
             emit: &emit,
         };
         let ended = phase::run(order, bench);
-        self.mounted = site.leave();
-        ended.map(|()| Reply::Done)
+        let (mounted, written) = site.leave();
+        self.mounted = mounted;
+        ended.map(|()| Reply::Written(written))
     }
 
     fn program(&mut self, command: &[String]) -> Result<Reply, Failure> {
@@ -182,12 +188,12 @@ impl Worker {
             protocol::receive_fds(&self.fds).trying(|| "take over the standard streams".to_owned())?;
         // A program may take as long as it likes.
         self.watch.end();
-        let (Some(mounted), Some(device)) = (self.mounted.as_ref(), self.device.as_ref()) else {
+        let Some(mounted) = self.mounted.as_ref() else {
             return Err(Failure::new("run a program", "nothing is mounted"));
         };
         let evidence = program::Evidence {
             mounted,
-            device: device.name(),
+            devices: &self.devices.kernel_names(),
             tracing: &self.run.tracing(),
             tickets: self.tickets.as_mut(),
             kernel_log: self.kernel_log.as_mut(),
@@ -202,9 +208,7 @@ impl Worker {
         if let Some(mounted) = self.mounted.take() {
             mounted.unmount()?;
         }
-        if let Some(device) = self.device.take() {
-            device.detach()?;
-        }
+        self.devices.detach()?;
         Ok(Reply::Done)
     }
 
@@ -214,15 +218,11 @@ impl Worker {
     }
 
     fn emit(&self, event: Event) -> Result<(), Failure> {
-        self.send(&Message::Event(event)).trying(|| "tell the executor".to_owned())
+        self.send(&Message::Event(Box::new(event))).trying(|| "tell the executor".to_owned())
     }
 
     fn mounted(&self) -> Result<&Mounted, Failure> {
         self.mounted.as_ref().ok_or_else(|| Failure::new("work at the mount", "nothing is mounted"))
-    }
-
-    fn device(&self) -> Result<&Device, Failure> {
-        self.device.as_ref().ok_or_else(|| Failure::new("work on the device", "none is attached"))
     }
 }
 
@@ -235,12 +235,12 @@ fn record_tickets(run: &RunDirectory) -> Result<Tickets, Failure> {
 /// What the rig's own work is called where it does not end.
 fn name(command: &Command) -> &'static str {
     match command {
-        Command::OpenFuse => "mounting the disk",
-        Command::AttachLoop => "attaching the loop device",
+        Command::OpenFuse { .. } => "mounting the disk",
+        Command::AttachLoop { .. } => "attaching the loop device",
         Command::AttachNbd { .. } => "attaching the nbd device",
-        Command::MakeFilesystem(_) => "mkfs",
+        Command::MakeFilesystem { .. } => "mkfs",
         Command::Mount(_) => "mount",
-        Command::Fill { .. } => "the fill",
+        Command::Fill(_) => "the fill",
         Command::Counters => "reading the counters",
         Command::Trial(_) => "the trial",
         Command::Program { .. } => "the program",

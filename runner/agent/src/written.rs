@@ -8,16 +8,17 @@ use brim_trial::Content;
 use brim_trial::event::{Found, Lost};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
+use serde::{Deserialize, Serialize};
 
 /// What a write wrote: all of it follows from these two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Source {
     pub(crate) content: Content,
     pub(crate) seed: u64,
 }
 
 /// A part of a write that nothing has been written over since.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Piece {
     length: u64,
     source: Source,
@@ -26,12 +27,12 @@ struct Piece {
 }
 
 /// The pieces of one file by their offset. They do not overlap; what is between them is zeroes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Contents(BTreeMap<u64, Piece>);
 
 /// The contents of all files of a trial, by path.
-#[derive(Debug, Default)]
-pub(crate) struct Written {
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Written {
     files: BTreeMap<String, Contents>,
     /// What of them was made durable and not written over since.
     synced: BTreeMap<String, Contents>,
@@ -92,6 +93,26 @@ impl Contents {
 }
 
 impl Written {
+    /// Whether nothing was written.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.synced.is_empty()
+    }
+
+    /// All that is there has become durable, as it does at an unmount.
+    #[must_use]
+    pub fn durable(mut self) -> Self {
+        self.synced_all();
+        self
+    }
+
+    /// Nothing below `path` is there any more.
+    pub(crate) fn delete_subvolume(&mut self, path: &str) {
+        let is_below = |name: &String| name.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'));
+        self.files.retain(|name, _| !is_below(name));
+        self.synced.retain(|name, _| !is_below(name));
+    }
+
     /// The first `length` bytes of `source` were written to `file`.
     pub(crate) fn write(&mut self, file: &str, offset: u64, length: u64, source: Source) {
         let piece = Piece { length, source, from: 0 };

@@ -1,8 +1,8 @@
 //! The evidence of one trial, or of a program, line by line.
 
 use brim_trial::event::{
-    Crash, Found, KERNEL_LOG, KernelLogLine, Lateness, Lost, Problem, Program, RequestCount, Said, StepEvent,
-    Stuck, Ticket, TooFew, When,
+    Crash, Found, KERNEL_LOG, KernelLogLine, Lateness, Lost, Prepared, Problem, Program, RequestCount, Said,
+    StepEvent, Stuck, Ticket, TooFew, When,
 };
 use brim_trial::judge::blocks;
 use brim_trial::{Bytes, Counters, Event, Nanos};
@@ -77,6 +77,7 @@ fn steps(events: &[Event], trial: u32) -> Vec<String> {
         }
         lines.push(label("steps", if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }));
         lines.extend(seen.iter().flat_map(|step| said(step)));
+        lines.extend(seen.iter().filter_map(|step| reported(step)));
     }
     lines
 }
@@ -91,7 +92,9 @@ fn step(event: &Event) -> Option<&StepEvent> {
 /// `pwrite64(blob, 132096 B at 264192 B) = ENOSPC after 131072 B, data reservation refused`.
 #[must_use]
 pub fn failure(step: &StepEvent) -> String {
-    let file = step.file.as_deref().unwrap_or_default();
+    // An ioctl on the whole filesystem is told apart by what it is for.
+    let whole = if step.syscall == "ioctl" { step.step.as_str() } else { "" };
+    let file = step.file.as_deref().unwrap_or(whole);
     let range =
         step.range.map(|range| format!(", {} B at {}", range.length.0, range.offset.0)).unwrap_or_default();
     let result = match (step.errno, step.returned) {
@@ -125,6 +128,13 @@ fn problem(step: &StepEvent) -> String {
         Some(Problem::Unclean(Said { exit, .. })) => format!("exit {exit}"),
         Some(Problem::TooFew(TooFew { wanted, held })) => format!("{held} requests held, {wanted} wanted"),
     }
+}
+
+/// `balance     enospc_errors 2, considered 3`.
+fn reported(step: &StepEvent) -> Option<String> {
+    let numbers: Vec<String> =
+        step.reported.iter().map(|(name, number)| format!("{name} {number}")).collect();
+    (!numbers.is_empty()).then(|| label(&step.step, numbers.join(", ")))
 }
 
 /// What the program of a step said that failed.
@@ -179,6 +189,11 @@ fn space(events: &[Event], trial: u32) -> Vec<String> {
         return lines;
     };
     lines.push(label("data free", format!("{} → {}", free(before), free(after))));
+    if let (true, Some(before), Some(after)) =
+        (metadata_wanted(events), before.metadata_free(), after.metadata_free())
+    {
+        lines.push(label("meta free", format!("{} → {}", blocks(before), blocks(after))));
+    }
     let changes: Vec<String> =
         before.changes(after).iter().map(|c| format!("{} {}", c.name, signed(c.before, c.after))).collect();
     if !changes.is_empty() {
@@ -206,25 +221,35 @@ fn tickets(events: &[Event], trial: u32) -> Vec<String> {
     if text.is_empty() { Vec::new() } else { vec![label("tickets", text.join(", "))] }
 }
 
-fn requests(events: &[Event], trial: u32) -> Option<String> {
-    events.iter().find_map(|event| match event {
-        Event::Requests { trial: of, requests } if *of == trial => {
+/// Whether the scenario asks for a level of metadata.
+fn metadata_wanted(events: &[Event]) -> bool {
+    events
+        .iter()
+        .any(|event| matches!(event, Event::Prepared(Prepared { metadata_free_wanted: Some(_), .. })))
+}
+
+fn requests(events: &[Event], trial: u32) -> Vec<String> {
+    let told = events.iter().filter_map(|event| match event {
+        Event::Requests { trial: of, device, requests } if *of == trial => {
             let part = |(op, count): (&String, &RequestCount)| match count.bytes.0 {
                 0 => format!("{op} ×{}", count.requests),
                 bytes => format!("{op} ×{} ({bytes} B)", count.requests),
             };
             let parts: Vec<String> = requests.iter().map(part).collect();
-            Some(label("disk", if parts.is_empty() { "no request".to_owned() } else { parts.join(", ") }))
+            let parts = if parts.is_empty() { "no request".to_owned() } else { parts.join(", ") };
+            let disk = device.as_ref().map(|device| format!("`{device}` "));
+            Some(label("disk", format!("{}{parts}", disk.unwrap_or_default())))
         }
         _ => None,
-    })
+    });
+    told.collect()
 }
 
 fn faults(events: &[Event], trial: u32) -> Vec<String> {
     events
         .iter()
         .filter_map(|event| match event {
-            Event::Fault { trial: of, row, matches, firings, overdue, lateness } if *of == trial => {
+            Event::Fault { trial: of, device, row, matches, firings, overdue, lateness } if *of == trial => {
                 let idle =
                     if *firings == 0 { ": it never fired, so this trial says nothing of it" } else { "" };
                 let overdue =
@@ -234,9 +259,10 @@ fn faults(events: &[Event], trial: u32) -> Vec<String> {
                     format!("; late by {p50} at the median, {p99} at the 99th percentile, {max} at most")
                 });
                 let late = late.unwrap_or_default();
+                let on = device.as_ref().map(|device| format!(" on `{device}`")).unwrap_or_default();
                 Some(label(
                     "fault",
-                    format!("\"{row}\" matched {matches}, fired {firings}{idle}{overdue}{late}"),
+                    format!("\"{row}\"{on} matched {matches}, fired {firings}{idle}{overdue}{late}"),
                 ))
             }
             _ => None,

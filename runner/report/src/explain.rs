@@ -1,12 +1,14 @@
 //! A plan in words.
 
+mod administration;
+
 use std::fmt::Write;
 
 use brim_trial::judge::blocks;
 use brim_trial::kernel::Requirement;
 use brim_trial::operation::{Expect, Release, Which};
-use brim_trial::plan::Content as Outcome;
-use brim_trial::{Condition, Content, FilesystemKind, Operation, Phase, Plan, Survival};
+use brim_trial::plan::{Content as Outcome, Fault, Fill};
+use brim_trial::{Bytes, Condition, Content, FilesystemKind, Operation, Phase, Plan, Survival};
 
 /// The whole scenario in plain sentences.
 #[must_use]
@@ -22,12 +24,7 @@ fn write_plan(text: &mut String, plan: &Plan) -> std::fmt::Result {
     writeln!(text, "Claim: {}.", plan.claim.trim_end_matches('.'))?;
     writeln!(text, "Source: {}\n", plan.source)?;
     let filesystem = &plan.filesystem;
-    let article = if filesystem.kind == FilesystemKind::Btrfs { "a" } else { "an" };
-    write!(
-        text,
-        "A disk of exactly {} ({} B) gets {article} {} ",
-        plan.device.size, plan.device.size.0, filesystem.kind
-    )?;
+    write!(text, "{} ", disks(plan))?;
     if filesystem.mkfs.is_empty() {
         let own = match filesystem.kind {
             FilesystemKind::Ext4 => ", but for blocks of 4 KiB and none reserved for root",
@@ -40,18 +37,12 @@ fn write_plan(text: &mut String, plan: &Plan) -> std::fmt::Result {
     if !filesystem.mount.is_empty() {
         writeln!(text, "It is mounted with `{}`.", filesystem.mount.join(","))?;
     }
-    match plan.prepare.data_free {
-        Some(free) => writeln!(
-            text,
-            "It is filled until there is room for exactly {} ({} B) of data by its own counters. Each trial starts on a fork \
-             of that disk.\n",
-            blocks(free),
-            free.0
-        )?,
-        None => writeln!(text, "It is left empty. Each trial starts on a fork of that disk.\n")?,
-    }
-    if plan.device.write_cache {
-        writeln!(text, "The disk has a volatile write cache.\n")?;
+    write_preparation(text, plan)?;
+    for device in plan.devices.iter().filter(|device| device.write_cache) {
+        match plan.devices.as_slice() {
+            [_] => writeln!(text, "The disk has a volatile write cache.\n")?,
+            _ => writeln!(text, "The disk `{}` has a volatile write cache.\n", device.name)?,
+        }
     }
     write_faults(text, plan)?;
     for phase in &plan.phases {
@@ -81,14 +72,66 @@ fn write_plan(text: &mut String, plan: &Plan) -> std::fmt::Result {
     Ok(())
 }
 
+/// What becomes of the disks, up to how the filesystem is made.
+fn disks(plan: &Plan) -> String {
+    let kind = plan.filesystem.kind;
+    let article = if kind == FilesystemKind::Btrfs { "a" } else { "an" };
+    if let [device] = plan.devices.as_slice() {
+        return format!("A disk of exactly {} ({} B) gets {article} {kind}", device.size, device.size.0);
+    }
+    let listed = |in_filesystem: bool| {
+        let devices = plan.devices.iter().filter(|device| device.in_filesystem == in_filesystem);
+        let listed = devices
+            .map(|device| format!("`{}` of exactly {} ({} B)", device.name, device.size, device.size.0));
+        listed.collect::<Vec<_>>()
+    };
+    let (members, spares) = (listed(true), listed(false));
+    let spares = match spares.as_slice() {
+        [] => String::new(),
+        [one] => format!("The disk {one} is attached and empty. "),
+        several => format!("The disks {} are attached and empty. ", several.join(", ")),
+    };
+    match members.as_slice() {
+        [one] => format!("{spares}The disk {one} gets {article} {kind}"),
+        several => format!("{spares}The disks {} get one {kind}", several.join(", ")),
+    }
+}
+
+fn write_preparation(text: &mut String, plan: &Plan) -> std::fmt::Result {
+    let of = if plan.devices.len() > 1 { "those disks" } else { "that disk" };
+    for (number, step) in (1..).zip(&plan.prepare.steps) {
+        if number == 1 {
+            writeln!(text, "Before anything else, and once:")?;
+        }
+        writeln!(text, "  {number}. {}", operation(&step.operation))?;
+    }
+    let part = |free: Option<Bytes>, of: &str| {
+        free.map(|free| format!("exactly {} ({} B) of {of}", blocks(free), free.0))
+    };
+    let Fill { data_free, metadata_free } = plan.prepare.fill;
+    let parts: Vec<String> =
+        part(data_free, "data").into_iter().chain(part(metadata_free, "metadata")).collect();
+    if !parts.is_empty() {
+        let room = parts.join(" and ");
+        return writeln!(
+            text,
+            "It is filled until there is room for {room} by its own counters. Each trial starts on a fork of {of}.\n"
+        );
+    }
+    let left = if plan.prepare.steps.is_empty() { "It is left empty. " } else { "" };
+    writeln!(text, "{left}Each trial starts on a fork of {of}.\n")
+}
+
 fn write_faults(text: &mut String, plan: &Plan) -> std::fmt::Result {
-    for row in &plan.device.faults {
+    for Fault { device, row } in &plan.faults {
+        let disk =
+            if plan.devices.len() > 1 { format!("the disk `{device}`") } else { "the disk".to_owned() };
         let when = if plan.is_armed(&row.name) {
             format!("From where \"{}\" is put in force", row.name)
         } else {
             "While the steps run".to_owned()
         };
-        writeln!(text, "{when}, the disk {row}: \"{}\".\n", row.name)?;
+        writeln!(text, "{when}, {disk} {row}: \"{}\".\n", row.name)?;
     }
     Ok(())
 }
@@ -152,7 +195,13 @@ fn operation(operation: &Operation) -> String {
         Operation::Panic { trial: Some(trial) } => format!("panic the kernel, in trial {trial}"),
         Operation::Panic { trial: None } => "panic the kernel".to_owned(),
         Operation::DropCaches {} => "drop what the machine has cached".to_owned(),
-        Operation::Remount {} => "unmount and mount again".to_owned(),
+        Operation::Remount { options, live: false } => {
+            format!("unmount and mount again{}", administration::with(options.as_ref()))
+        }
+        Operation::Remount { options, live: true } => {
+            format!("remount{}, while it is mounted", administration::with(options.as_ref()))
+        }
+        Operation::Administer(act) => administration::sentence(act),
         Operation::Check {} => {
             "unmount, have the filesystem's own checker look for mistakes, and mount again".to_owned()
         }
@@ -167,8 +216,10 @@ fn operation(operation: &Operation) -> String {
         Operation::Syncfs {} => "syncfs the mount".to_owned(),
         Operation::Truncate { file, size } => format!("truncate `{file}` to {size}"),
         Operation::Unlink { file } => format!("unlink `{file}`"),
-        Operation::ResizeDisk { size } => {
-            format!("give the disk a size of {size}, under the mounted filesystem")
+        Operation::ResizeDisk { size, device } => {
+            let disk =
+                device.as_ref().map_or_else(|| "the disk".to_owned(), |name| format!("the disk `{name}`"));
+            format!("give {disk} a size of {size}, under the mounted filesystem")
         }
         Operation::Await { gate, count: 1 } => format!("wait until a request is held by \"{gate}\""),
         Operation::Await { gate, count } => format!("wait until {count} requests are held by \"{gate}\""),

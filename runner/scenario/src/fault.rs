@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use brim_device::fault::{FaultTable, Op, Row, Sizes, When};
 use brim_device::{ByteRange, Bytes, Ratio};
+use brim_trial::plan::{Device, Fault};
 use toml::Spanned;
 
 use crate::check;
+use crate::device;
 use crate::error::{Checked, Objection};
 use crate::quantity::Dimension;
 use crate::read::{Found, Reader};
@@ -19,7 +21,7 @@ use crate::written::Place;
 
 /// What may be named as a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Regions {
+enum Regions {
     /// Those of a mounted filesystem.
     Filesystem,
     /// Any name: whoever runs the disk defines them.
@@ -32,19 +34,64 @@ const REGIONS: [&str; 5] = ["superblock", "data", "metadata", "system", "log-tre
 /// Regions of a filesystem that are about a file: the word before the path.
 const FILE_REGIONS: [&str; 2] = ["file:", "block-group-of:"];
 
-/// All rows of a scenario, in order.
+/// The rows of a disk that is none of a scenario's, in order.
 pub(crate) fn rows(
     faults: &[schema::Table<schema::Fault>],
-    regions: Regions,
     files: &dyn Fn(&str) -> Result<String, String>,
     reader: &mut Reader<'_>,
 ) -> Checked<Vec<Row>> {
+    if let Some(device) = faults.iter().find_map(|fault| fault.device.as_ref()) {
+        return Err(Objection::new(
+            Place::scenario(device.span()),
+            "a fault names its disk",
+            "not possible here",
+        )
+        .help(
+            "take `device` out: there is one disk, and all of this is about it; a scenario may have several",
+        ));
+    }
+    let faults = of_disks(faults, &[], Regions::Any, files, reader)?;
+    Ok(faults.into_iter().map(|fault| fault.row).collect())
+}
+
+/// The rows of a scenario with these disks, in order.
+pub(crate) fn of_scenario(
+    faults: &[schema::Table<schema::Fault>],
+    devices: &[Device],
+    reader: &mut Reader<'_>,
+) -> Checked<Vec<Fault>> {
+    let files = |_: &str| Err("a scenario stands alone; a device profile can name files".to_owned());
+    of_disks(faults, devices, Regions::Filesystem, &files, reader)
+}
+
+fn of_disks(
+    faults: &[schema::Table<schema::Fault>],
+    devices: &[Device],
+    regions: Regions,
+    files: &dyn Fn(&str) -> Result<String, String>,
+    reader: &mut Reader<'_>,
+) -> Checked<Vec<Fault>> {
     let mut seen: BTreeMap<String, Place> = BTreeMap::new();
-    // A table of their own knows whether the rows can work together.
-    let mut table = FaultTable::new();
+    // Tables of their own know whether the rows of each disk can work together.
+    let mut tables: BTreeMap<String, FaultTable> = BTreeMap::new();
     let mut rows = Vec::new();
     for fault in faults {
         let row = row(fault, regions, files, reader)?;
+        let device = match &fault.device {
+            Some(named) => device::named(named, "device", devices)?,
+            None => devices.first().map_or_else(String::new, |first| first.name.clone()),
+        };
+        let gate = row.when.while_gate.as_ref();
+        let elsewhere = gate.and_then(|gate| rows.iter().find(|fault: &&Fault| fault.row.name == *gate));
+        if let Some(Fault { device: other, row: gate }) = elsewhere.filter(|fault| fault.device != device) {
+            let message =
+                format!("the gate `{}` is of the disk `{other}`, and this fault of `{device}`", gate.name);
+            let named = fault.when.while_gate.as_ref().unwrap_or(&fault.name);
+            let place = Place::scenario(named.span());
+            return Err(Objection::new(place, message, "a gate of another disk")
+                .help("each disk has a table of its own: what a fault looks at is in the same"));
+        }
+        let table = tables.entry(device.clone()).or_default();
         let place = Place::scenario(fault.name.span());
         if let Some(first) = seen.insert(row.name.clone(), place.clone()) {
             return Err(Objection::new(
@@ -63,7 +110,7 @@ pub(crate) fn rows(
                 "docs/faults.md says which operations each `then` can act on, and what each key of `when` is",
             )
         })?;
-        rows.push(row);
+        rows.push(Fault { device, row });
     }
     Ok(rows)
 }

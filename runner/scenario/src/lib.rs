@@ -4,6 +4,7 @@
 //! underlines the place and says what would be right there.
 
 mod check;
+mod device;
 mod error;
 mod fault;
 mod formula;
@@ -11,6 +12,7 @@ mod known;
 mod language;
 mod params;
 mod plan;
+mod prepare;
 mod profile;
 mod quantity;
 mod read;

@@ -1,17 +1,21 @@
 //! A plan from a scenario file and the value of every parameter.
 
-use brim_device::fault::Row;
-use brim_trial::plan::{Device, Filesystem, Phase, Prepare};
-use brim_trial::{BLOCK, Bytes, FilesystemKind, Nanos, Plan};
+use std::ops::Range;
+
+use brim_trial::plan::{Device, Filesystem, Phase};
+use brim_trial::{FilesystemKind, Nanos, Plan};
 
 use crate::check;
+use crate::device;
 use crate::error::{Checked, Objection};
 use crate::fault;
 use crate::params::Values;
+use crate::prepare;
 use crate::quantity::Dimension;
 use crate::read::Reader;
+use crate::schema::device::Devices;
 use crate::schema::{File, Text};
-use crate::step;
+use crate::step::{self, Disks};
 use crate::written::Place;
 
 /// How long a step may take where the scenario does not say.
@@ -24,13 +28,13 @@ pub(crate) fn plan(
     values: &Values,
     reader: &mut Reader<'_>,
 ) -> Checked<Plan> {
-    let device = Device {
-        size: device_size(file, reader)?,
-        write_cache: file.device.write_cache,
-        faults: faults(file, reader)?,
-    };
+    let devices = device::devices(file, reader)?;
+    let faults = fault::of_scenario(&file.faults, &devices, reader)?;
+    let filesystem = filesystem(file, kind, &devices, reader)?;
+    let disks = Disks { devices: &devices, faults: &faults };
+    let prepare = prepare::prepare(file, &filesystem.mkfs, disks, reader)?;
     let phases: Vec<Phase> =
-        file.phases.iter().map(|phase| step::phase(phase, &device, reader)).collect::<Checked<_>>()?;
+        file.phases.iter().map(|phase| step::phase(phase, disks, reader)).collect::<Checked<_>>()?;
     let conditions = file.reproduced.get_ref().iter().map(|entry| step::condition(entry, &phases, reader));
     let mut reproduced = conditions.collect::<Checked<Vec<_>>>()?;
     if reproduced.is_empty() {
@@ -49,9 +53,10 @@ pub(crate) fn plan(
         claim: check::fixed(&file.claim, "claim")?,
         source: check::fixed(&file.source, "source")?,
         params: values.iter().map(|(name, value)| (name.clone(), value.text.clone())).collect(),
-        device,
-        filesystem: filesystem(file, kind, reader)?,
-        prepare: Prepare { data_free: data_free(file, reader)? },
+        devices,
+        faults,
+        filesystem,
+        prepare,
         phases,
         reproduced,
         known: Vec::new(),
@@ -59,19 +64,40 @@ pub(crate) fn plan(
     })
 }
 
-fn faults(file: &File, reader: &mut Reader<'_>) -> Checked<Vec<Row>> {
-    let files = |_: &str| Err("a scenario stands alone; a device profile can name files".to_owned());
-    fault::rows(&file.faults, fault::Regions::Filesystem, &files, reader)
-}
-
-fn device_size(file: &File, reader: &mut Reader<'_>) -> Checked<Bytes> {
-    let found = reader.constant(&file.device.size, Dimension::Size, "size")?;
-    step::check_disk_size(found.value, found.place, "size")?;
-    Ok(Bytes(found.value))
+/// Why a plan on another filesystem than btrfs makes no sense, where it makes none.
+pub(crate) fn only_btrfs(file: &File) -> Option<Objection> {
+    let objection = |place: Range<usize>, what: &str| {
+        Objection::new(Place::scenario(place), format!("{what}, which only btrfs has"), "btrfs alone")
+            .help("write `kind = \"btrfs\"`, and leave `--filesystem` out")
+    };
+    if let Devices::Several(list) = &file.device {
+        let in_filesystem = list.iter().filter(|entry| {
+            entry.get_ref().in_filesystem.as_ref().is_none_or(|in_filesystem| *in_filesystem.get_ref())
+        });
+        if let Some(second) = in_filesystem.clone().nth(1) {
+            return Some(objection(second.span(), "a filesystem on several disks"));
+        }
+    }
+    let wanted = file.prepare.fill.as_ref().and_then(|wanted| wanted.get_ref().metadata_free.as_ref());
+    if let Some(wanted) = wanted {
+        let objection = objection(wanted.span(), "`metadata_free` is of space set apart for metadata");
+        return Some(
+            objection.more_help("elsewhere metadata takes from where data does: say `data_free` alone"),
+        );
+    }
+    let steps = file.phases.iter().flat_map(|phase| phase.step.get_ref()).chain(&file.prepare.step);
+    let mut verbs = steps.filter_map(|step| step.get_ref().verb.as_ref());
+    let own = verbs.find_map(|verb| Some((verb.span(), verb.get_ref().of_btrfs_alone()?)));
+    own.map(|(place, name)| objection(place, &format!("`{name}`")))
 }
 
 /// Options of mkfs and mount are those of the filesystem that the scenario names: on another one there are none.
-fn filesystem(file: &File, kind: FilesystemKind, reader: &mut Reader<'_>) -> Checked<Filesystem> {
+fn filesystem(
+    file: &File,
+    kind: FilesystemKind,
+    devices: &[Device],
+    reader: &mut Reader<'_>,
+) -> Checked<Filesystem> {
     let own = check::filesystem(&file.filesystem.kind)? == kind;
     let mut words = |list: &[Text]| -> Checked<Vec<String>> {
         let words = list
@@ -80,23 +106,19 @@ fn filesystem(file: &File, kind: FilesystemKind, reader: &mut Reader<'_>) -> Che
             .collect::<Checked<Vec<_>>>()?;
         Ok(if own { words } else { Vec::new() })
     };
-    Ok(Filesystem { kind, mkfs: words(&file.filesystem.mkfs)?, mount: words(&file.filesystem.mount)? })
-}
-
-fn data_free(file: &File, reader: &mut Reader<'_>) -> Checked<Option<Bytes>> {
-    let Some(wanted) = &file.prepare.fill else { return Ok(None) };
-    let found = reader.constant(&wanted.data_free, Dimension::Size, "data_free")?;
-    let size = Bytes(found.value);
-    if !size.is_multiple_of(BLOCK) {
-        let (down, up) = step::near(found.value, BLOCK.0);
+    let (mkfs, mount) = (words(&file.filesystem.mkfs)?, words(&file.filesystem.mount)?);
+    let fixed = |word: &String| {
+        ["-U", "--uuid", "--device-uuid"].iter().any(|option| word.starts_with(option)) && devices.len() > 1
+    };
+    if let Some(word) = mkfs.iter().position(fixed).and_then(|at| file.filesystem.mkfs.get(at)) {
         return Err(Objection::new(
-            found.place,
-            format!("`data_free` is {size}: not a multiple of a block of 4 KiB"),
-            "ends inside a block",
+            Place::scenario(word.span()),
+            "a filesystem on several disks with an fsid that is always the same",
+            "not possible here",
         )
-        .help(format!("the nearest are {down} and {up}; blocks are counted as in `66 blocks`")));
+        .help("two runs at once would be one filesystem to the kernel: let mkfs draw the fsid"));
     }
-    Ok(Some(size))
+    Ok(Filesystem { kind, mkfs, mount })
 }
 
 fn step_limit(file: &File, reader: &mut Reader<'_>) -> Checked<Nanos> {

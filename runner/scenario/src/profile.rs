@@ -9,7 +9,7 @@ use toml::Spanned;
 
 use crate::check;
 use crate::error::{Checked, ScenarioError};
-use crate::fault::{self, Regions};
+use crate::fault;
 use crate::params::Values;
 use crate::quantity::Dimension;
 use crate::read::Reader;
@@ -99,7 +99,7 @@ impl Profile {
             size: size.transpose()?,
             write_cache: file.device.write_cache,
             rotational: file.device.rotational,
-            faults: fault::rows(&file.faults, Regions::Any, files, &mut reader)?,
+            faults: fault::rows(&file.faults, files, &mut reader)?,
         })
     }
 }
@@ -112,7 +112,7 @@ pub fn faults(path: &str, text: &str, files: Files<'_>) -> Result<Vec<Row>, Scen
     let read = || {
         let file: Faults = syntax::unversioned(text)?;
         let values = BTreeMap::new();
-        fault::rows(&file.faults, Regions::Any, files, &mut Reader::new(text, &values))
+        fault::rows(&file.faults, files, &mut Reader::new(text, &values))
     };
     read().map_err(|objection| ScenarioError::new(objection, path, text, &[]))
 }

@@ -61,6 +61,9 @@ impl Scenario {
     /// The file's own filesystem first: its messages are the ones that are most to the point.
     fn check(&self) -> Checked<()> {
         let others = FilesystemKind::ALL.into_iter().filter(|kind| *kind != self.filesystem);
+        // What only btrfs has says so to whoever asks for another one.
+        let others = others.filter(|kind| self.possible_on(*kind).is_ok());
+        self.possible_on(self.filesystem)?;
         for kind in std::iter::once(self.filesystem).chain(others) {
             let values = self.params.defaults_on(kind);
             let mut reader = Reader::new(&self.text, &values);
@@ -68,6 +71,13 @@ impl Scenario {
             self.params.all_used(&reader.used())?;
         }
         Ok(())
+    }
+
+    fn possible_on(&self, kind: FilesystemKind) -> Checked<()> {
+        match plan::only_btrfs(&self.file) {
+            Some(objection) if kind != FilesystemKind::Btrfs => Err(objection),
+            _ => Ok(()),
+        }
     }
 
     /// The scenario's name: `btrfs/fallocate-then-pwrite`.
@@ -112,12 +122,13 @@ impl Scenario {
         let kind = settings.filesystem.unwrap_or(self.filesystem);
         let defaults = self.params.defaults_on(kind);
         let mut plans = Vec::new();
+        let told =
+            |objection: Objection| ScenarioError::new(objection, &self.path, &self.text, &settings.set);
+        self.possible_on(kind).map_err(told)?;
         let done = self.params.each(kind, settings, |values| {
             plans.push(self.plan(kind, values, &defaults)?);
             Ok(())
         });
-        let told =
-            |objection: Objection| ScenarioError::new(objection, &self.path, &self.text, &settings.set);
         done.map(|()| plans).map_err(told)
     }
 

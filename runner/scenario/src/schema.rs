@@ -1,5 +1,7 @@
 //! The keys of a scenario file, as they are written. What the values mean is checked elsewhere.
 
+pub(crate) mod administration;
+pub(crate) mod device;
 pub(crate) mod fault;
 
 use std::collections::BTreeMap;
@@ -31,7 +33,7 @@ pub(crate) struct File {
     #[serde(default)]
     pub(crate) params: ParamTable,
     pub(crate) step_limit: Option<Spanned<Formula>>,
-    pub(crate) device: Table<Device>,
+    pub(crate) device: device::Devices,
     pub(crate) filesystem: Table<Filesystem>,
     #[serde(default)]
     pub(crate) prepare: Table<Prepare>,
@@ -48,14 +50,6 @@ pub(crate) struct File {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Device {
-    pub(crate) size: Spanned<Formula>,
-    #[serde(default)]
-    pub(crate) write_cache: bool,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct Filesystem {
     pub(crate) kind: Text,
     #[serde(default)]
@@ -67,13 +61,16 @@ pub(crate) struct Filesystem {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Prepare {
-    pub(crate) fill: Option<Table<Fill>>,
+    pub(crate) fill: Option<Spanned<Table<Fill>>>,
+    #[serde(default)]
+    pub(crate) step: Vec<Spanned<Table<Step>>>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Fill {
-    pub(crate) data_free: Spanned<Formula>,
+    pub(crate) data_free: Option<Spanned<Formula>>,
+    pub(crate) metadata_free: Option<Spanned<Formula>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -155,7 +152,7 @@ pub(crate) enum Verb {
     Syncfs(Table<Nothing>),
     Truncate(Table<Truncate>),
     Unlink(Table<OneFile>),
-    ResizeDisk(Table<Size>),
+    ResizeDisk(Table<administration::ResizeDisk>),
     Nocow(Table<OneFile>),
     Subvolume(Table<Subvolume>),
     Snapshot(Table<Snapshot>),
@@ -163,9 +160,23 @@ pub(crate) enum Verb {
     Scrub(Table<Nothing>),
     DropCaches(Table<Nothing>),
     Panic(Table<Panic>),
-    Remount(Table<Nothing>),
+    Remount(Table<administration::Remount>),
     Check(Table<Nothing>),
     PowerCut(Table<PowerCut>),
+    DeviceAdd(Table<administration::OneDevice>),
+    DeviceRemove(Table<administration::OneDevice>),
+    DeviceReplace(Table<administration::DeviceReplace>),
+    LoseDevice(Table<administration::LoseDevice>),
+    Balance(Box<Table<administration::Balance>>),
+    ResizeFilesystem(Table<administration::ResizeFilesystem>),
+    Defragment(Table<administration::Defragment>),
+    Compress(Table<administration::Compress>),
+    QuotaEnable(Table<Nothing>),
+    QuotaRescan(Table<Nothing>),
+    QgroupLimit(Table<administration::QgroupLimit>),
+    SubvolumeDelete(Table<Subvolume>),
+    WaitCleaner(Table<Nothing>),
+    Fstrim(Table<Nothing>),
 }
 
 #[derive(Debug, Deserialize)]
@@ -255,12 +266,6 @@ pub(crate) struct Truncate {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Size {
-    pub(crate) size: Spanned<Formula>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct Reproduced {
     pub(crate) step: Text,
     pub(crate) errno: Option<Text>,
@@ -298,7 +303,6 @@ macro_rules! shapes {
 pub(crate) use shapes;
 
 shapes! {
-    Device => "a table such as `{ size = \"128 MiB\" }`",
     Filesystem => "a table such as `{ kind = \"btrfs\" }`",
     Prepare => "a table such as `{ fill = { data_free = \"66 blocks\" } }`",
     Fill => "a table such as `{ data_free = \"66 blocks\" }`",
@@ -319,7 +323,6 @@ shapes! {
     Nothing => "an empty table: `{}`",
     PowerCut => "a table such as `{}`, or `{ kept = \"50 %\", torn = \"10 %\" }`",
     Truncate => "a table with `file` and `size`",
-    Size => "a table such as `{ size = \"64 MiB\" }`",
     Reproduced => "a table with `step`, and `errno` or `space`",
     Known => "a table with `verdict`",
 }

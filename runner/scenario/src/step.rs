@@ -1,15 +1,17 @@
 //! Phases and steps.
 
+mod administration;
 mod disk;
 
 use brim_device::{Ratio, Survival};
 use brim_trial::event::SpaceKind;
-use brim_trial::operation::Expect;
-use brim_trial::plan::{self, Condition, Device, Phase, Step};
+use brim_trial::operation::{Administration, Expect};
+use brim_trial::plan::{self, Condition, Device, Fault, Phase, Step};
 use brim_trial::{Content, Errno, Expression, Operation};
 use toml::Spanned;
 
 use crate::check;
+use crate::device;
 use crate::error::{Checked, Objection};
 use crate::fault;
 use crate::quantity::Dimension;
@@ -24,19 +26,57 @@ const TIMES_UNTIL: u64 = 1_000_000;
 /// The disk's own unit.
 const SECTOR: u64 = 512;
 
+/// What steps may name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Disks<'a> {
+    /// The disks.
+    pub(crate) devices: &'a [Device],
+    /// Their faults.
+    pub(crate) faults: &'a [Fault],
+}
+
 /// What the steps of a phase are read with.
 #[derive(Clone, Copy)]
 struct Setting<'a> {
     /// The last round that is sure to be reached, from 0, as far as anybody can tell without running it.
     last_round: u64,
-    /// The disk.
-    device: &'a Device,
+    disks: Disks<'a>,
     /// Other workers are at work at the same time.
     beside: bool,
 }
 
-/// One phase of a scenario with this disk.
-pub(crate) fn phase(phase: &schema::Phase, device: &Device, reader: &mut Reader<'_>) -> Checked<Phase> {
+/// A step of the preparation.
+pub(crate) fn in_preparation(
+    entry: &Spanned<schema::Table<schema::Step>>,
+    disks: Disks<'_>,
+    reader: &mut Reader<'_>,
+) -> Checked<Step> {
+    let setting = Setting { last_round: 0, disks, beside: false };
+    let read = step(entry, setting, reader)?;
+    let step = entry.get_ref();
+    let refused = |span, message: String| {
+        Err(Objection::new(Place::scenario(span), message, "not in the preparation")
+            .help("the preparation is done once, by one worker, on a disk without faults: this belongs into a `[[phase]]`"))
+    };
+    if let Some(by) = &step.by {
+        return refused(by.span(), "the preparation has one worker".to_owned());
+    }
+    match &read.operation {
+        Operation::Await { .. }
+        | Operation::Arm { .. }
+        | Operation::Release { .. }
+        | Operation::Close { .. }
+        | Operation::Panic { .. }
+        | Operation::PowerCut { .. }
+        | Operation::Administer(Administration::LoseDevice { .. }) => {
+            refused(entry.span(), format!("`{}` in the preparation", read.operation.verb()))
+        }
+        _ => Ok(read),
+    }
+}
+
+/// One phase of a scenario with these disks.
+pub(crate) fn phase(phase: &schema::Phase, disks: Disks<'_>, reader: &mut Reader<'_>) -> Checked<Phase> {
     let name = reader.text(&phase.name)?.value;
     let until = phase.until.as_ref().map(|name| errno(name, "until", reader)).transpose()?;
     let beside = workers(phase)? > 1;
@@ -53,7 +93,7 @@ pub(crate) fn phase(phase: &schema::Phase, device: &Device, reader: &mut Reader<
         )
         .help("take `times` out, or give all steps to one worker: where one goes round, nothing says where the others are"));
     }
-    let setting = Setting { device, beside, last_round: if until.is_some() { 0 } else { times - 1 } };
+    let setting = Setting { disks, beside, last_round: if until.is_some() { 0 } else { times - 1 } };
     if phase.step.get_ref().is_empty() {
         let place = Place::scenario(phase.step.span());
         return Err(Objection::new(place, "a phase without steps", "empty")
@@ -188,7 +228,8 @@ fn possible(operation: &Operation, place: Place, setting: Setting<'_>) -> Checke
         return Err(Objection::new(place, message, "not beside others")
             .help("give it a phase of its own: a phase begins when all workers of the one before are done"));
     }
-    if matches!(operation, Operation::PowerCut { .. }) && !setting.device.write_cache {
+    let has_cache = setting.disks.devices.iter().any(|device| device.write_cache);
+    if matches!(operation, Operation::PowerCut { .. }) && !has_cache {
         return Err(Objection::new(place, "a power cut of this disk loses nothing", "no effect")
             .help("give the disk a write cache: `[device]` with `write_cache = true`"));
     }
@@ -250,7 +291,7 @@ fn operation(verb: &schema::Verb, setting: Setting<'_>, reader: &mut Reader<'_>)
             let trial = given.trial.as_ref().map(|trial| at_least_one(trial, "trial", reader));
             Operation::Panic { trial: trial.transpose()? }
         }
-        Verb::Remount(_) => Operation::Remount {},
+        Verb::Remount(given) => administration::remount(given, reader)?,
         Verb::Check(_) => Operation::Check {},
         Verb::PowerCut(given) => Operation::PowerCut { survival: survival(given, reader)? },
         Verb::Syncfs(_) => Operation::Syncfs {},
@@ -258,7 +299,15 @@ fn operation(verb: &schema::Verb, setting: Setting<'_>, reader: &mut Reader<'_>)
             Operation::Truncate { file: file(&given.file, reader)?, size: size(&given.size, "size", reader)? }
         }
         Verb::Unlink(given) => Operation::Unlink { file: file(&given.file, reader)? },
-        Verb::ResizeDisk(given) => Operation::ResizeDisk { size: disk_size(&given.size, setting, reader)? },
+        Verb::ResizeDisk(given) => Operation::ResizeDisk {
+            size: disk_size(&given.size, setting, reader)?,
+            device: given
+                .device
+                .as_ref()
+                .map(|text| device::named(text, "device", setting.disks.devices))
+                .transpose()?,
+        },
+        act => Operation::Administer(administration::act(act, setting, reader)?),
     })
 }
 

@@ -184,14 +184,15 @@ fn missing(key: &str, table: Range<usize>, text: &str) -> Objection {
         "name" => "add `name = \"…\"`",
         "claim" => "add `claim = \"…\"`: what ought to be true, in one sentence",
         "source" => "add `source = \"…\"`: the mail or the report that the claim comes from",
-        "device" => "add `[device]` with `size = \"128 MiB\"`",
+        "device" if top => "add `[device]` with `size = \"128 MiB\"`",
         "filesystem" if top => "add `[filesystem]` with `kind = \"btrfs\"`",
         "phase" => "add a `[[phase]]` with `name` and `step`",
         "reproduced" => "add a `[[reproduced]]` with `step`, and `errno` or `space`: when is the bug there?",
+        "device" => "add `device = \"b\"`: the name of a disk",
         "do" => "say what the step does: `do.fsync = { file = \"blob\" }`",
         "file" => "add `file = \"blob\"`: a path relative to the mount",
         "verdict" => "add `verdict = \"reproduced\"` or `verdict = \"not-reproduced\"`",
-        "offset" | "length" | "size" | "data_free" => {
+        "offset" | "length" | "size" => {
             return Objection::new(
                 Place::scenario(place),
                 format!("{whose} has no `{key}`"),

@@ -57,8 +57,8 @@ fn the_scenario_of_the_mail_is_read() {
     assert_eq!(scenario.params()["free"], "66 blocks");
     assert!(scenario.claim().starts_with("pwrite into") && scenario.source().starts_with("linux-btrfs"));
     let plan = plan(&scenario, None, &[]);
-    assert_eq!(plan.device.size, Bytes(128 << 20));
-    assert_eq!(plan.prepare.data_free, Some(Bytes(66 * 4096)));
+    assert_eq!(plan.devices[0].size, Bytes(128 << 20));
+    assert_eq!(plan.prepare.fill.data_free, Some(Bytes(66 * 4096)));
     assert_eq!(plan.step_limit, Nanos(30_000_000_000));
     assert_eq!(plan.phases[0].times, 1_000_000);
     let record = || Box::new(Expression::Size(Bytes(132_096)));
@@ -69,7 +69,8 @@ fn the_scenario_of_the_mail_is_read() {
     assert_eq!(names, ["fallocate", "pwrite", "fsync"]);
 }
 
-/// For all scenarios that come with brim: they are right, named after their place, and have a plan everywhere.
+/// For all scenarios that come with brim: they are right, named after their place, and have a plan everywhere, but for what only
+/// btrfs has.
 #[test]
 fn the_scenarios_of_the_house_are_right() {
     let mut count = 0;
@@ -77,8 +78,15 @@ fn the_scenarios_of_the_house_are_right() {
         for file in fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()) {
             let scenario = parse(&fs::read_to_string(&file).unwrap());
             assert_eq!(scenarios().join(scenario.name()).with_extension("toml"), file);
+            let own = scenario.default_filesystem();
             for kind in FilesystemKind::ALL {
-                assert_eq!(plan(&scenario, Some(kind), &[]).filesystem.kind, kind);
+                match scenario.plans(&settings(Some(kind), &[])) {
+                    Ok(plans) => assert_eq!(plans[0].filesystem.kind, kind),
+                    Err(error) => {
+                        let said = error.to_string();
+                        assert!(kind != own && said.contains("which only btrfs has"), "{said}");
+                    }
+                }
             }
             count += 1;
         }
@@ -109,7 +117,7 @@ fn a_plan_is_the_same_every_time() {
 #[test]
 fn settings_come_before_overrides_and_overrides_before_defaults() {
     let scenario = parse(&text(REPRODUCER));
-    let size = |filesystem, set: &[(&str, &str)]| plan(&scenario, filesystem, set).device.size;
+    let size = |filesystem, set: &[(&str, &str)]| plan(&scenario, filesystem, set).devices[0].size;
     assert_eq!(size(None, &[]), Bytes(128 << 20));
     assert_eq!(size(Some(FilesystemKind::Ext4), &[]), Bytes(128 << 20));
     assert_eq!(size(Some(FilesystemKind::Xfs), &[]), Bytes(320 << 20));
@@ -276,11 +284,11 @@ fn every_key_arrives_in_the_plan() {
     let scenario = parse(EVERYTHING);
     let made = plan(&scenario, None, &[("dir", "other"), ("rounds", "2")]);
     assert_eq!(made.step_limit, Nanos(3_000_000_000));
-    assert_eq!(made.device.size, Bytes(3 * (512 << 20) + 512));
+    assert_eq!(made.devices[0].size, Bytes(3 * (512 << 20) + 512));
     assert_eq!(made.filesystem.mkfs, ["--nodesize", "32k"]);
     assert_eq!(made.filesystem.mount, ["compress=zstd:1"]);
-    assert_eq!(made.prepare.data_free, None);
-    assert_eq!(serde_json::to_string(&made.device.faults[0].when).unwrap(), r#"{"op":["flush"],"nth":2}"#);
+    assert_eq!(made.prepare.fill.data_free, None);
+    assert_eq!(serde_json::to_string(&made.faults[0].row.when).unwrap(), r#"{"op":["flush"],"nth":2}"#);
     assert_eq!(made.phases[0].name, "the first of 2");
     assert_eq!((made.phases[0].times, made.phases[0].until), (4, None));
     assert_eq!(made.phases[0].steps[0].operation.file(), Some("other/blob"));
@@ -299,7 +307,7 @@ fn every_key_arrives_in_the_plan() {
     }
     assert_eq!(made.phases[1].steps[8].operation, Operation::Close { gate });
     assert!(made.is_armed("all") && !made.is_armed("commit"));
-    assert!(made.device.write_cache);
+    assert!(made.devices[0].write_cache);
     let verbs: Vec<&str> = made.phases[2].steps.iter().map(|step| step.operation.verb()).collect();
     let expected = "subvolume nocow sync_file_range fdatasync snapshot reflink scrub drop_caches remount power_cut check pread";
     assert_eq!(verbs.join(" "), expected);
@@ -347,4 +355,115 @@ proptest! {
             prop_assert!(!shown.is_empty());
         }
     }
+}
+
+const DISKS: &str = r#"
+schema = 1
+name   = "test"
+claim  = "c"
+source = "s"
+params = { size = "128 MiB", spare = "256 MiB" }
+
+[[device]]
+name = "a"
+size = "${size}"
+
+[[device]]
+name = "b"
+size = "${spare}"
+write_cache = true
+in_filesystem = false
+
+[filesystem]
+kind = "btrfs"
+mkfs = ["-n", "4096"]
+
+[prepare]
+fill = { metadata_free = "12 KiB" }
+
+[[prepare.step]]
+do.quota_enable = {}
+
+[[fault]]
+name = "first"
+when = { op = "write" }
+then = "hold"
+
+[[fault]]
+name   = "second"
+device = "b"
+when   = { op = "write" }
+then   = "hold"
+
+[[phase]]
+name = "test"
+step = [
+  { do.device_add = { device = "b" } },
+  { do.balance    = { data = { usage = "50", profiles = "single", convert = "raid1", soft = true }, force = true } },
+  { do.resize_filesystem = { size = "max", device = "b" } },
+  { do.resize_disk = { size = "${spare} + 4096 B", device = "b" } },
+  { do.remount    = { options = ["degraded"] } },
+]
+
+[[reproduced]]
+step = "balance"
+"#;
+
+#[test]
+fn disks_have_names_and_faults_are_of_one() {
+    let scenario = parse(DISKS);
+    let made = plan(&scenario, None, &[("spare", "512 MiB")]);
+    let disks: Vec<(&str, Bytes, bool, bool)> = made
+        .devices
+        .iter()
+        .map(|disk| (disk.name.as_str(), disk.size, disk.write_cache, disk.in_filesystem))
+        .collect();
+    assert_eq!(disks, [("a", Bytes(128 << 20), false, true), ("b", Bytes(512 << 20), true, false)]);
+    let faults: Vec<(&str, &str)> =
+        made.faults.iter().map(|fault| (fault.device.as_str(), fault.row.name.as_str())).collect();
+    assert_eq!(faults, [("a", "first"), ("b", "second")]);
+    assert_eq!(made.prepare.fill.metadata_free, Some(Bytes(12 << 10)));
+    assert_eq!(made.prepare.steps[0].name, "quota_enable");
+    let written: Vec<String> =
+        made.phases[0].steps.iter().map(|step| serde_json::to_string(&step.operation).unwrap()).collect();
+    assert_eq!(
+        written,
+        [
+            r#"{"administer":{"device_add":{"device":"b"}}}"#,
+            concat!(
+                r#"{"administer":{"balance":{"data":{"usage":50,"profiles":["single"],"convert":"raid1","soft":true},"#,
+                r#""metadata":null,"system":null,"force":true}}}"#
+            ),
+            r#"{"administer":{"resize_filesystem":{"size":null,"device":"b"}}}"#,
+            r#"{"resize_disk":{"size":{"add":[{"size":536870912},{"size":4096}]},"device":"b"}}"#,
+            r#"{"remount":{"options":["degraded"]}}"#,
+        ]
+    );
+    assert!(
+        !made.has_parity() && plan(&parse(&DISKS.replace("\"raid1\"", "\"raid5\"")), None, &[]).has_parity()
+    );
+}
+
+/// What only btrfs has is right with the file's own filesystem, and refused to whoever asks for another one.
+#[test]
+fn what_only_btrfs_has_is_refused_elsewhere() {
+    let scenario = parse(DISKS);
+    for kind in [FilesystemKind::Ext4, FilesystemKind::Xfs] {
+        let said = scenario.plans(&settings(Some(kind), &[])).unwrap_err().to_string();
+        assert!(said.contains("which only btrfs has"), "{said}");
+    }
+    let plain = DISKS.replace("fill = { metadata_free = \"12 KiB\" }", "");
+    let kept = ["device_add", "balance", "resize_filesystem", "quota_enable"];
+    let plain: String = plain
+        .lines()
+        .filter(|line| !kept.iter().any(|verb| line.contains(verb)))
+        .collect::<Vec<_>>()
+        .join("\n");
+    // The condition, which is last, went with the verb that it names.
+    let plain = parse(&format!("{}\nstep = \"remount\"\n", plain.replace("[[prepare.step]]", "")));
+    assert_eq!(
+        plan(&plain, Some(FilesystemKind::Ext4), &[]).devices.len(),
+        2,
+        "a spare is no part of the filesystem"
+    );
 }

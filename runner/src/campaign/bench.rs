@@ -5,20 +5,20 @@ use std::time::Instant;
 use brim_campaign::cell::{self, RUNNING};
 use brim_campaign::{Cell, TrialRecord, signature};
 use brim_trial::event::{Prepared, Run, When};
-use brim_trial::{Bytes, Counters, Event, Nanos, Plan, Verdict, judge};
+use brim_trial::{Bytes, Event, Nanos, Plan, Verdict, judge};
 
 use crate::error::Error;
 use crate::executor;
 use crate::interrupt::Interrupt;
 use crate::kernel::Kernel;
-use crate::rig::workbench::Preparation;
+use crate::rig::workbench::{Preparation, State};
 use crate::rig::{Rig, RigError, RigName};
 
 /// A rig, and the state that it is in.
 pub(super) struct Bench {
     kernel: String,
     rig: Box<dyn Rig>,
-    prepared: Option<(Preparation, Counters)>,
+    prepared: Option<(Preparation, State)>,
 }
 
 /// What a trial came to.
@@ -54,7 +54,7 @@ impl Bench {
         number: u32,
     ) -> Result<Outcome, RigError> {
         let seed = cell::seed(campaign_seed, &cell.id, number);
-        let (counters, seconds) = self.prepare(plan)?;
+        let (State { counters, failed }, seconds) = self.prepare(plan, seed)?;
         let mut journal = vec![
             Event::Run(Run {
                 scenario: plan.scenario.clone(),
@@ -65,7 +65,13 @@ impl Bench {
                 seed,
                 trials: 1,
             }),
-            Event::Prepared(Prepared { data_free_wanted: plan.prepare.data_free, counters, seconds }),
+            Event::Prepared(Prepared {
+                data_free_wanted: plan.prepare.fill.data_free,
+                metadata_free_wanted: plan.prepare.fill.metadata_free,
+                counters,
+                failed,
+                seconds,
+            }),
         ];
         let unreached = judge::unreached(plan, &journal);
         let began = Instant::now();
@@ -99,16 +105,16 @@ impl Bench {
     }
 
     /// What the state counted, and how long it took to reach: 0 where it was there.
-    fn prepare(&mut self, plan: &Plan) -> Result<(Counters, f64), RigError> {
-        let preparation = executor::preparation(plan);
-        if let Some((_, counters)) = self.prepared.as_ref().filter(|(known, _)| *known == preparation) {
-            return Ok((counters.clone(), 0.0));
+    fn prepare(&mut self, plan: &Plan, seed: u64) -> Result<(State, f64), RigError> {
+        let preparation = executor::preparation(plan, seed);
+        if let Some((_, state)) = self.prepared.as_ref().filter(|(known, _)| *known == preparation) {
+            return Ok((state.clone(), 0.0));
         }
         self.prepared = None;
         let began = Instant::now();
-        let counters = self.rig.prepare(&preparation)?;
-        self.prepared = Some((preparation, counters.clone()));
-        Ok((counters, began.elapsed().as_secs_f64()))
+        let state = self.rig.prepare(&preparation)?;
+        self.prepared = Some((preparation, state.clone()));
+        Ok((state, began.elapsed().as_secs_f64()))
     }
 }
 

@@ -8,14 +8,13 @@ use brim_campaign::{Campaign, Ledger, TrialRecord};
 use brim_scenario::ScenarioError;
 
 use crate::executor;
-use crate::rig::workbench::Preparation;
 
 /// What rows have in common that a rig has to be brought to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     kernel: String,
-    /// None of a search, whose values differ.
-    preparation: Option<Preparation>,
+    /// As JSON; none of a search, whose values differ.
+    preparation: Option<String>,
 }
 
 #[derive(Debug)]
@@ -64,7 +63,8 @@ impl<'a> Desk<'a> {
             let Some(cell) = campaign.head.cells.get(first) else { continue };
             let is_search = campaign.head.sweeps.get(cell.sweep).is_some_and(|sweep| sweep.search.is_some());
             let plan = campaign.plan(cell)?;
-            let preparation = (!is_search).then(|| executor::preparation(&plan));
+            let preparation = executor::preparation(&plan, campaign.head.seed);
+            let preparation = serde_json::to_string(&preparation).ok().filter(|_| !is_search);
             let key = Key { kernel: cell.setting.kernel.clone(), preparation };
             let at = *keys.entry(key).or_insert_with(|| {
                 queues.push(Queue { rows: VecDeque::new(), workers: 0 });

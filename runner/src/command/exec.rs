@@ -6,7 +6,7 @@ use brim_report::evidence;
 use brim_scenario::Profile;
 use brim_trial::event::Program;
 use brim_trial::judge::blocks;
-use brim_trial::plan::Filesystem;
+use brim_trial::plan::{Device, Filesystem, Fill};
 use brim_trial::{BLOCK, Event, FilesystemKind};
 use nbd_server::{Disk, DiskOptions};
 
@@ -42,11 +42,11 @@ pub(crate) fn exec(brim: &Brim, command: &[String]) -> Result<Exit, Error> {
         });
     }
     let mut rig = Local::start(interrupt, Link::Fuse)?;
-    rig.attach(&disk)?;
-    rig.make(&filesystem)?;
+    rig.attach(&[(Device::ONLY.to_owned(), disk.clone())])?;
+    rig.make(&filesystem, &[Device::ONLY.to_owned()])?;
     rig.mount(&filesystem)?;
     if let Some(wanted) = brim.data_free {
-        let reached = rig.fill(wanted)?.data_free;
+        let reached = rig.fill(Fill { data_free: Some(wanted), metadata_free: None })?.data_free;
         if reached != wanted {
             let reason = format!("data_free is {}, not {}", blocks(reached), blocks(wanted));
             return Err(Error::State { reason });
@@ -66,8 +66,8 @@ pub(crate) fn exec(brim: &Brim, command: &[String]) -> Result<Exit, Error> {
     let asked = disk.stats();
     rig.program(from_here(command), &mut |event| events.push(event))?;
     drop(control);
-    events.push(workbench::requests(1, &disk, asked));
-    events.extend(rig.faults().into_iter().map(|fault| workbench::fault(1, fault)));
+    events.push(workbench::requests(1, None, &disk, asked));
+    events.extend(rig.faults().into_iter().map(|(device, fault)| workbench::fault(1, device, fault)));
     let _released = disk.open_all_gates();
     let style = output::style(&std::io::stderr());
     for line in evidence::lines(&events, 1, style) {

@@ -137,7 +137,8 @@ fn adjust(plan: &mut Plan, arguments: &cli::Run, profile: Option<&Profile>) {
 fn without_faults(plan: &mut Plan, names: &[String]) -> Result<(), Error> {
     for name in names {
         if !plan.remove_fault(name) {
-            let there: Vec<String> = plan.device.faults.iter().map(|row| format!("{:?}", row.name)).collect();
+            let there: Vec<String> =
+                plan.faults.iter().map(|fault| format!("{:?}", fault.row.name)).collect();
             let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
             return Err(Error::Usage {
                 what: format!("{} has no fault {name:?} to leave out", plan.scenario),

@@ -14,8 +14,8 @@ use std::num::NonZeroUsize;
 use std::thread::ScopedJoinHandle;
 
 use brim_trial::event::Crash;
-use brim_trial::plan::Filesystem;
-use brim_trial::{Bytes, Counters, Event, FilesystemKind};
+use brim_trial::plan::{Device, Filesystem};
+use brim_trial::{Bytes, Event, FilesystemKind};
 
 use initramfs::Initramfs;
 pub(crate) use initramfs::InitramfsError;
@@ -26,7 +26,7 @@ use running::{Outcome, Running, Unanswered};
 use crate::interrupt::Interrupt;
 use crate::kernel::{Kernel, Kind};
 use crate::rig::qemu::Snapshot;
-use crate::rig::workbench::{Preparation, Trial};
+use crate::rig::workbench::{Preparation, State, Trial};
 use crate::rig::{Rig, RigError, RigName};
 
 /// What a guest needs beside its disks: the kernel, the initramfs, the page cache.
@@ -48,7 +48,7 @@ pub(crate) struct Guest {
 /// What preparations have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Beginning {
-    size: Bytes,
+    devices: Vec<Device>,
     filesystem: Filesystem,
     needs: Needs,
 }
@@ -65,10 +65,8 @@ pub(super) struct Needs {
 impl Needs {
     fn of(preparation: &Preparation) -> Self {
         // A disk may be written full, and what is written lies in the guest's memory; its page cache may hold as much.
-        let memory = (MEMORY.0 + 2 * preparation.size.0).next_multiple_of(MIB);
-        let Filesystem { mkfs, .. } = &preparation.filesystem;
-        let parity = mkfs.iter().any(|word| word.contains("raid5") || word.contains("raid6"));
-        Self { memory: Bytes(memory), parity }
+        let memory = (MEMORY.0 + 2 * preparation.size().0).next_multiple_of(MIB);
+        Self { memory: Bytes(memory), parity: preparation.parity }
     }
 
     fn meets(self, wanted: Self) -> bool {
@@ -92,8 +90,8 @@ impl Guest {
         if self.running.as_ref().is_some_and(|running| running.needs.meets(needs)) {
             return Ok(());
         }
-        let Preparation { size, filesystem, .. } = preparation;
-        let beginning = Beginning { size: *size, filesystem: filesystem.clone(), needs };
+        let Preparation { devices, filesystem, .. } = preparation;
+        let beginning = Beginning { devices: devices.clone(), filesystem: filesystem.clone(), needs };
         if let Some((_, snapshot)) = self.base.as_ref().filter(|(known, _)| *known == beginning) {
             self.running = Some(Running::new(Machine::resume(snapshot)?, needs));
             return Ok(());
@@ -136,10 +134,10 @@ impl Guest {
         line.iter().copied().chain(["nbd"]).chain(there).collect()
     }
 
-    fn prepare_again(&mut self, preparation: &Preparation) -> Result<Counters, RigError> {
+    fn prepare_again(&mut self, preparation: &Preparation) -> Result<State, RigError> {
         self.stand(preparation)?;
         match self.call(&Order::Prepare(preparation.clone()), &mut |_| {})? {
-            Reply::Counters(counters) => Ok(counters),
+            Reply::State(state) => Ok(*state),
             _ => Err(RigError::AgentDied),
         }
     }
@@ -213,11 +211,11 @@ impl Rig for Guest {
         &self.kernel.release
     }
 
-    fn prepare(&mut self, preparation: &Preparation) -> Result<Counters, RigError> {
+    fn prepare(&mut self, preparation: &Preparation) -> Result<State, RigError> {
         self.staged = None;
-        let counters = self.prepare_again(preparation)?;
+        let state = self.prepare_again(preparation)?;
         self.preparation = Some(preparation.clone());
-        Ok(counters)
+        Ok(state)
     }
 
     fn trial(&mut self, trial: &Trial, emit: &mut dyn FnMut(Event)) -> Result<(), RigError> {

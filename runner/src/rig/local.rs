@@ -9,17 +9,18 @@ mod agent;
 mod asks;
 mod fuse;
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use brim_agent::Written;
 use brim_agent::protocol::{Command, Message, Reply, TrialOrder};
-use brim_device::fault::Row;
 use brim_trial::event::Stuck;
-use brim_trial::plan::Filesystem;
-use brim_trial::{Bytes, Counters, Event};
+use brim_trial::plan::{self, Filesystem, Fill};
+use brim_trial::{Counters, Event};
 use fuse::{Connect, DiskFile};
 use fuser::BackgroundSession;
 use nbd_server::client::{self, Client, Negotiated};
@@ -40,7 +41,6 @@ const END_LIMIT: Duration = Duration::from_secs(10);
 const BLAME_LIMIT: Duration = Duration::from_millis(500);
 /// How often the end of a FUSE session is looked for: it is a matter of microseconds.
 const SESSION_TICK: Duration = Duration::from_micros(100);
-const EXPORT: &str = "disk";
 
 /// How the disk reaches the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,11 +57,12 @@ pub(crate) struct Local {
     link: Link,
     agent: Agent,
     server: Arc<Server>,
-    fuse: Option<Fuse>,
-    attached: Option<Attached>,
+    /// By the names of disks: each stays for the next disk of its name.
+    fuses: BTreeMap<String, Fuse>,
+    attached: Vec<Attached>,
     awaits: Awaits,
     /// The faults of the trial, in force or not.
-    rows: Vec<Row>,
+    rows: Vec<plan::Fault>,
     interrupt: Interrupt,
     /// A program of the user's has run: what the keyboard says was said to it.
     programs: bool,
@@ -70,6 +71,8 @@ pub(crate) struct Local {
 /// A disk under the kernel.
 #[derive(Debug)]
 struct Attached {
+    /// Its name, also that of its export.
+    name: String,
     disk: Disk,
     /// What rows did that went with the power of the disk.
     faults_before: Vec<Fault>,
@@ -87,67 +90,64 @@ impl Local {
     pub(crate) fn start(interrupt: Interrupt, link: Link) -> Result<Self, RigError> {
         let agent = Agent::start().map_err(|source| RigError::AgentStart { source })?;
         let (server, awaits) = (Arc::new(Server::new()), Awaits::default());
-        Ok(Self {
-            link,
-            agent,
-            server,
-            fuse: None,
-            attached: None,
-            awaits,
-            rows: Vec::new(),
-            interrupt,
-            programs: false,
-        })
+        let (attached, rows, fuses) = (Vec::new(), Vec::new(), BTreeMap::new());
+        Ok(Self { link, agent, server, fuses, attached, awaits, rows, interrupt, programs: false })
     }
 
-    /// Puts `disk` under the kernel.
-    pub(crate) fn attach(&mut self, disk: &Disk) -> Result<(), RigError> {
-        let attached = self.put_under_the_kernel(disk);
+    /// Puts disks under the kernel, in this order, by these names.
+    pub(crate) fn attach(&mut self, disks: &[(String, Disk)]) -> Result<(), RigError> {
+        let attached = disks.iter().try_for_each(|(name, disk)| self.put_under_the_kernel(name, disk));
         attached.map_err(|error| self.blame(error))
     }
 
-    fn put_under_the_kernel(&mut self, disk: &Disk) -> Result<(), RigError> {
-        self.server.add_export(EXPORT, disk.clone()).map_err(|error| RigError::server(&error))?;
+    fn put_under_the_kernel(&mut self, name: &str, disk: &Disk) -> Result<(), RigError> {
+        self.server.add_export(name, disk.clone()).map_err(|error| RigError::server(&error))?;
+        let attached = Attached { name: name.to_owned(), disk: disk.clone(), faults_before: Vec::new() };
         match self.link {
             Link::Fuse => {
-                let server = Arc::clone(&self.server);
-                let connect = move || Client::connect(server.connect().ok()?, EXPORT).ok();
-                self.open_fuse()?.file.put(disk.clone(), Connect(Box::new(connect)));
-                self.attached = Some(Attached { disk: disk.clone(), faults_before: Vec::new() });
-                self.call(&Command::AttachLoop, &mut |_| {}).map(drop)
+                let (server, export) = (Arc::clone(&self.server), name.to_owned());
+                let connect = move || Client::connect(server.connect().ok()?, &export).ok();
+                self.open_fuse(name)?.put(disk.clone(), Connect(Box::new(connect)));
+                self.attached.push(attached);
+                self.call(&Command::AttachLoop { disk: name.to_owned() }, &mut |_| {}).map(drop)
             }
             Link::Nbd => {
-                self.attached = Some(Attached { disk: disk.clone(), faults_before: Vec::new() });
+                self.attached.push(attached);
                 let stream = self.server.connect().map_err(|error| RigError::server(&error))?;
                 let Negotiated { stream, info } =
-                    client::negotiate(stream, EXPORT).map_err(|error| RigError::server(&error))?;
+                    client::negotiate(stream, name).map_err(|error| RigError::server(&error))?;
                 self.agent.send_fds(&[OwnedFd::from(stream).as_fd()])?;
                 let (size, flags) = (disk.size(), info.flags.0);
-                self.call(&Command::AttachNbd { size, flags }, &mut |_| {}).map(drop)
+                let attach = Command::AttachNbd { disk: name.to_owned(), size, flags };
+                self.call(&attach, &mut |_| {}).map(drop)
             }
         }
     }
 
-    /// The FUSE filesystem, which the first disk finds mounted as the last one does.
-    fn open_fuse(&mut self) -> Result<&Fuse, RigError> {
-        if self.fuse.is_none() {
-            self.call(&Command::OpenFuse, &mut |_| {})?;
-            let descriptor = self.agent.receive_fd()?;
-            let file = Arc::new(DiskFile::default());
-            let session = fuse::serve(&file, descriptor).map_err(|source| RigError::Fuse { source })?;
-            self.fuse = Some(Fuse { file, session });
+    /// The file of the disk `name`: the first disk of that name has its filesystem mounted, the others find it.
+    fn open_fuse(&mut self, name: &str) -> Result<Arc<DiskFile>, RigError> {
+        if let Some(Fuse { file, .. }) = self.fuses.get(name) {
+            return Ok(Arc::clone(file));
         }
-        self.fuse.as_ref().ok_or(RigError::AgentDied)
+        self.call(&Command::OpenFuse { disk: name.to_owned() }, &mut |_| {})?;
+        let descriptor = self.agent.receive_fd()?;
+        let file = Arc::new(DiskFile::default());
+        let session = fuse::serve(&file, descriptor).map_err(|source| RigError::Fuse { source })?;
+        self.fuses.insert(name.to_owned(), Fuse { file: Arc::clone(&file), session });
+        Ok(file)
     }
 
-    /// What every row did that was in force since the last attach, also those that went with the power.
-    pub(crate) fn faults(&self) -> Vec<Fault> {
+    /// What every row did that was in force since the last attach, also those that went with the power; disk by disk, whose name is
+    /// told where there are several.
+    pub(crate) fn faults(&self) -> Vec<(Option<String>, Fault)> {
+        let several = self.attached.len() > 1;
         let faults = |attached: &Attached| {
             let mut faults = attached.faults_before.clone();
             faults.extend(attached.disk.faults());
-            faults
+            let device = several.then(|| attached.name.clone());
+            faults.into_iter().map(move |fault| (device.clone(), fault)).collect::<Vec<_>>()
         };
-        self.attached.as_ref().map_or_else(Vec::new, faults)
+        self.attached.iter().flat_map(faults).collect()
     }
 
     /// Takes orders for the disk on a UNIX socket, until what this gives is dropped.
@@ -155,19 +155,20 @@ impl Local {
         self.server.listen_control(path)
     }
 
-    /// Makes a filesystem on the disk.
-    pub(crate) fn make(&mut self, filesystem: &Filesystem) -> Result<(), RigError> {
-        self.call(&Command::MakeFilesystem(filesystem.clone()), &mut |_| {}).map(drop)
+    /// Makes a filesystem on the disks of these names.
+    pub(crate) fn make(&mut self, filesystem: &Filesystem, disks: &[String]) -> Result<(), RigError> {
+        let (filesystem, disks) = (filesystem.clone(), disks.to_vec());
+        self.call(&Command::MakeFilesystem { filesystem, disks }, &mut |_| {}).map(drop)
     }
 
-    /// Mounts the disk.
+    /// Mounts what is on the disks.
     pub(crate) fn mount(&mut self, filesystem: &Filesystem) -> Result<(), RigError> {
         self.call(&Command::Mount(filesystem.clone()), &mut |_| {}).map(drop)
     }
 
-    /// Fills the mount until `data_free` bytes are left, or as near as it gets.
-    pub(crate) fn fill(&mut self, data_free: Bytes) -> Result<Counters, RigError> {
-        let reply = self.call(&Command::Fill { data_free }, &mut |_| {})?;
+    /// Fills the mount until so much is left, or as near as it gets.
+    pub(crate) fn fill(&mut self, fill: Fill) -> Result<Counters, RigError> {
+        let reply = self.call(&Command::Fill(fill), &mut |_| {})?;
         counters(reply)
     }
 
@@ -177,16 +178,20 @@ impl Local {
         counters(reply)
     }
 
-    /// Runs the steps of a trial, with these faults for them to put in force, and tells what was seen.
+    /// Runs the steps of a trial, with these faults for them to put in force, and tells what was seen. What they have written is
+    /// the answer.
     pub(crate) fn trial(
         &mut self,
         order: TrialOrder,
-        faults: &[Row],
+        faults: &[plan::Fault],
         emit: &mut dyn FnMut(Event),
-    ) -> Result<(), RigError> {
+    ) -> Result<Written, RigError> {
         self.awaits = Awaits::default();
         self.rows = faults.to_vec();
-        self.call(&Command::Trial(order), emit).map(drop)
+        match self.call(&Command::Trial(order), emit)? {
+            Reply::Written(written) => Ok(written),
+            _ => Err(RigError::AgentDied),
+        }
     }
 
     /// Runs a program at the mount, on our own standard streams.
@@ -201,24 +206,25 @@ impl Local {
         self.call(&Command::Program { command }, emit).map(drop)
     }
 
-    /// Unmounts the disk and takes it away from the kernel.
+    /// Unmounts the disks and takes them away from the kernel.
     pub(crate) fn detach(&mut self) -> Result<(), RigError> {
         self.call(&Command::Detach, &mut |_| {})?;
-        let _last_disk = self.server.remove_export(EXPORT);
-        self.attached = None;
-        let Some(Fuse { file, session }) = &self.fuse else { return Ok(()) };
         // The next disk is behind the same file: nobody who still has this one may find the other.
         let until = Instant::now() + END_LIMIT;
-        while file.is_open() {
-            if session.guard.is_finished() {
-                return self.end_session();
+        for attached in std::mem::take(&mut self.attached) {
+            let _last_disk = self.server.remove_export(&attached.name);
+            let Some(Fuse { file, session }) = self.fuses.get(&attached.name) else { continue };
+            while file.is_open() {
+                if session.guard.is_finished() {
+                    return self.end_sessions();
+                }
+                if Instant::now() >= until {
+                    return Err(RigError::Busy);
+                }
+                std::thread::sleep(SESSION_TICK);
             }
-            if Instant::now() >= until {
-                return Err(RigError::Busy);
-            }
-            std::thread::sleep(SESSION_TICK);
+            file.take();
         }
-        file.take();
         Ok(())
     }
 
@@ -251,12 +257,14 @@ impl Local {
             let tick = if self.awaits.is_empty() { TICK } else { AWAIT_TICK };
             match self.agent.receive(tick)? {
                 Some(Message::Reply(reply)) => return reply.map_err(RigError::Agent),
-                Some(Message::Event(Event::Stuck(stuck))) => {
-                    emit(Event::Stuck(self.open_gates(stuck)));
-                    self.give_up()?;
-                    overdue = Overdue::GatesOpened(Instant::now());
-                }
-                Some(Message::Event(event)) => emit(event),
+                Some(Message::Event(event)) => match *event {
+                    Event::Stuck(stuck) => {
+                        emit(Event::Stuck(self.open_gates(stuck)));
+                        self.give_up()?;
+                        overdue = Overdue::GatesOpened(Instant::now());
+                    }
+                    event => emit(event),
+                },
                 Some(Message::Ask { id, ask }) => self.asked(id, ask)?,
                 None => overdue = self.escalate(overdue)?,
             }
@@ -264,10 +272,10 @@ impl Local {
         }
     }
 
-    /// Opens all gates of the disk, and adds to `stuck` what they held.
+    /// Opens all gates of the disks, and adds to `stuck` what they held.
     fn open_gates(&self, mut stuck: Stuck) -> Stuck {
-        if let Some(attached) = &self.attached {
-            stuck.held = attached.disk.held().iter().map(describe).collect();
+        for attached in &self.attached {
+            stuck.held.extend(attached.disk.held().iter().map(describe));
             let _released = attached.disk.open_all_gates();
         }
         stuck
@@ -277,7 +285,7 @@ impl Local {
         match overdue {
             Overdue::GatesOpened(since) if since.elapsed() >= GRACE => {
                 // Every request of the kernel now fails, and nothing waits for the disk any longer.
-                self.take_disk();
+                self.take_disks();
                 Ok(Overdue::DiskGone(Instant::now()))
             }
             Overdue::DiskGone(since) if since.elapsed() >= GRACE => Err(RigError::Stuck),
@@ -286,17 +294,28 @@ impl Local {
     }
 
     /// Has every request fail from now on.
-    fn take_disk(&self) {
+    fn take_disks(&self) {
         self.server.shutdown();
-        if let Some(fuse) = &self.fuse {
+        for fuse in self.fuses.values() {
             fuse.file.fail();
         }
     }
 
-    /// Waits for the end of the FUSE session, which is that of its mount.
-    fn end_session(&mut self) -> Result<(), RigError> {
-        let Some(Fuse { session, .. }) = self.fuse.take() else { return Ok(()) };
+    /// Waits for the ends of the FUSE sessions, which are those of their mounts.
+    fn end_sessions(&mut self) -> Result<(), RigError> {
         let until = Instant::now() + END_LIMIT;
+        let mut ended = Ok(());
+        for fuse in std::mem::take(&mut self.fuses).into_values() {
+            ended = ended.and(fuse.end(until));
+        }
+        ended
+    }
+}
+
+impl Fuse {
+    /// Waits for the end of the session, which comes with that of its mount.
+    fn end(self, until: Instant) -> Result<(), RigError> {
+        let session = self.session;
         while !session.guard.is_finished() {
             if Instant::now() >= until {
                 return Err(RigError::Busy);
@@ -318,16 +337,16 @@ impl Local {
 impl Drop for Local {
     /// Takes the rig down, whatever state it is in.
     fn drop(&mut self) {
-        if let Some(attached) = &self.attached {
+        for attached in &self.attached {
             let _released = attached.disk.open_all_gates();
         }
         self.agent.kill();
         if !self.agent.wait(END_LIMIT) {
-            self.take_disk();
+            self.take_disks();
             self.agent.wait(END_LIMIT);
         }
-        // The FUSE mount went away with the namespace, so the session has ended or is about to.
-        let _ended = self.end_session();
+        // The FUSE mounts went away with the namespace, so the sessions have ended or are about to.
+        let _ended = self.end_sessions();
     }
 }
 

@@ -53,6 +53,13 @@ impl Journal {
         self.events.iter().filter(|event| event["event"] == kind).collect()
     }
 
+    /// What the only step of this name told of itself.
+    pub(crate) fn step(&self, name: &str) -> &Value {
+        let steps: Vec<&Value> = self.all("step").into_iter().filter(|step| step["step"] == name).collect();
+        assert_eq!(steps.len(), 1, "{name}: {:?}", self.events);
+        steps[0]
+    }
+
     /// The only verdict.
     pub(crate) fn verdict(&self) -> &Value {
         let verdicts = self.all("verdict");
@@ -110,10 +117,12 @@ fn leftovers(mark: &Mark) -> Vec<String> {
         if environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes()) {
             left.push(format!("process {}: {command}", entry.file_name().display()));
         } else if command.starts_with("brim __agent ") {
-            others += 1;
+            // Each of its disks is a FUSE filesystem, whose device may have gone already.
+            let mounts = fs::read_to_string(entry.path().join("mounts")).unwrap_or_default();
+            others += mounts.lines().filter(|line| line.contains(" fuse.brim ")).count();
         }
     }
-    // Somebody else's run on this machine has at most one loop device.
+    // What is left over is more than the disks of everybody else's runs on this machine.
     let devices = loop_devices();
     if devices.len() > others {
         left.extend(devices.into_iter().map(|device| format!("loop device {device}")));
@@ -145,10 +154,17 @@ pub(crate) struct Scenario {
 
 /// Writes a scenario: a btrfs of 128 MiB with 100 blocks free, and `rest` of the file.
 pub(crate) fn scenario(rest: &str) -> Scenario {
+    whole_scenario(&format!(
+        "[device]\nsize = \"128 MiB\"\n[filesystem]\nkind = \"btrfs\"\n[prepare]\nfill = {{ data_free = \"100 blocks\" }}\n{rest}"
+    ))
+}
+
+/// Writes a scenario that `rest` says all of but its name.
+pub(crate) fn whole_scenario(rest: &str) -> Scenario {
     let directory = tempfile::Builder::new().prefix("scenario-").tempdir().unwrap();
     let path = directory.path().join("test.toml");
-    let head = "schema = 1\nname = \"test\"\nclaim = \"it works\"\nsource = \"a test\"\nstep_limit = \"2 s\"\n\
-        [device]\nsize = \"128 MiB\"\n[filesystem]\nkind = \"btrfs\"\n[prepare]\nfill = { data_free = \"100 blocks\" }\n";
+    let head =
+        "schema = 1\nname = \"test\"\nclaim = \"it works\"\nsource = \"a test\"\nstep_limit = \"2 s\"\n";
     fs::write(&path, format!("{head}{rest}")).unwrap();
     let path = path.display().to_string();
     Scenario { _directory: directory, path }

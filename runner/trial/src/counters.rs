@@ -40,15 +40,21 @@ impl Counters {
     /// of the other. It tells what a refused reservation was for where the kernel does not say so itself.
     #[must_use]
     pub fn lacking(&self, wanted: Bytes) -> Option<SpaceKind> {
-        let value = |name: &str| self.values.get(&format!("metadata.{name}")).copied();
-        let taken = ["used", "may_use", "reserved", "pinned", "readonly", "zone_unusable"];
-        let taken: u64 = taken.into_iter().filter_map(value).map(|bytes| bytes.0).sum();
-        let metadata_free = Bytes(value("total")?.0.saturating_sub(taken));
-        match (self.data_free < wanted, metadata_free >= METADATA_ENOUGH) {
+        match (self.data_free < wanted, self.metadata_free()? >= METADATA_ENOUGH) {
             (true, true) => Some(SpaceKind::Data),
             (false, false) => Some(SpaceKind::Metadata),
             _ => None,
         }
+    }
+
+    /// Bytes that metadata can still take beside the global reserve, which counts as taken: what `metadata_free` in a scenario
+    /// asks for. `None` where a filesystem does not tell, and where data and metadata share their space.
+    #[must_use]
+    pub fn metadata_free(&self) -> Option<Bytes> {
+        let value = |name: &str| self.values.get(&format!("metadata.{name}")).copied();
+        let taken = ["used", "may_use", "reserved", "pinned", "readonly", "zone_unusable"];
+        let taken: u64 = taken.into_iter().filter_map(value).map(|bytes| bytes.0).sum();
+        Some(Bytes(value("total")?.0.saturating_sub(taken)))
     }
 
     /// The counters whose value differs in `later`, by name. One that is missing on a side counts as 0 there.

@@ -80,6 +80,9 @@ pub enum Event {
     Requests {
         /// Which trial.
         trial: u32,
+        /// Of which disk, where there are several.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<String>,
         /// By operation: `read`, `write`, `flush`, `trim`, `zeroes`. What was not asked for is not here.
         requests: BTreeMap<String, RequestCount>,
     },
@@ -87,6 +90,9 @@ pub enum Event {
     Fault {
         /// Which trial.
         trial: u32,
+        /// Of which disk, where there are several.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<String>,
         /// The row.
         row: String,
         /// How many requests it matched.
@@ -173,6 +179,12 @@ pub struct Run {
 pub struct Prepared {
     /// What the scenario asks for, where it asks for any.
     pub data_free_wanted: Option<Bytes>,
+    /// The same of metadata.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata_free_wanted: Option<Bytes>,
+    /// The step of the preparation that failed, where one did; what follows it was not done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<Box<StepEvent>>,
     /// The filesystem's own counters afterwards.
     pub counters: Counters,
     /// How long it took, 0 where the disk had been prepared before.
@@ -229,6 +241,9 @@ pub struct StepEvent {
     pub problem: Option<Problem>,
     /// The bytes of the disk that a fault was armed for, where it has a region.
     pub region: Option<Vec<ByteRange>>,
+    /// What else the operation reports, as numbers by name: `relocated` of a balance, `trimmed` of a trim.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reported: BTreeMap<String, u64>,
 }
 
 impl StepEvent {

@@ -1,13 +1,14 @@
 //! From events to verdicts. A function of the journal alone: judged again, it says the same.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use brim_device::{BLOCK, Bytes};
 use serde::{Deserialize, Serialize};
 
 use crate::counters::Counters;
-use crate::event::{Event, Problem, StepEvent, TICKETS, TooFew, TrialVerdictEvent, When};
-use crate::plan::{Condition, Content, Plan};
+use crate::event::{Event, Prepared, Problem, StepEvent, TICKETS, TooFew, TrialVerdictEvent, When};
+use crate::plan::{Condition, Content, Fill, Plan};
 
 /// What a trial, or a run of trials, came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -62,7 +63,10 @@ pub fn trial(plan: &Plan, trial: u32, events: &[Event]) -> TrialVerdict {
 #[must_use]
 pub fn unreached(plan: &Plan, events: &[Event]) -> Option<String> {
     events.iter().find_map(|event| match event {
-        Event::Prepared(prepared) => state(plan.prepare.data_free, &prepared.counters).err(),
+        Event::Prepared(Prepared { failed: Some(failed), .. }) => {
+            Some(format!("in the preparation, {} {}", failed.step, how(failed)))
+        }
+        Event::Prepared(prepared) => state(plan.prepare.fill, &prepared.counters).err(),
         _ => None,
     })
 }
@@ -93,7 +97,7 @@ fn inconclusive(plan: &Plan, trial: u32, events: &[Event], failed: &[&StepEvent]
     for event in events {
         match event {
             Event::Counters { trial: of, when: When::Before, counters } if *of == trial => {
-                if let Err(reason) = state(plan.prepare.data_free, counters) {
+                if let Err(reason) = state(plan.prepare.fill, counters) {
                     return Some(format!("on the fork, {reason}"));
                 }
             }
@@ -108,15 +112,7 @@ fn inconclusive(plan: &Plan, trial: u32, events: &[Event], failed: &[&StepEvent]
         }
     }
     if let Some(step) = failed.iter().find(|step| !foreseen(plan, step)) {
-        let how = match (&step.problem, step.errno) {
-            (Some(Problem::Lost(_)), _) => "did not find what it ought to".to_owned(),
-            (Some(Problem::Unclean(_)), _) => "found mistakes".to_owned(),
-            (Some(Problem::TooFew(TooFew { wanted, held })), _) => {
-                format!("wanted {wanted} requests of its gate, which held {held}")
-            }
-            (None, errno) => errno.map_or_else(String::new, |errno| format!("failed with {errno}")),
-        };
-        return Some(format!("{} {how}, which no phase foresees", step.step));
+        return Some(format!("{} {}, which no phase foresees", step.step, how(step)));
     }
     if !ended {
         return Some("no phase ended".to_owned());
@@ -140,22 +136,33 @@ fn unseen(plan: &Plan, events: &[Event], failed: &[&StepEvent]) -> Option<String
     Some(format!("whether {space} was refused under {} could not be seen ({why})", condition.step))
 }
 
-/// Whether the counters show the state that was asked for, and which is off by how much.
-fn state(wanted: Option<Bytes>, counters: &Counters) -> Result<(), String> {
-    let got = counters.data_free;
-    match wanted {
-        Some(wanted) if got > wanted => Err(format!(
-            "data_free is {}, {} more than asked for",
-            blocks(got),
-            blocks(Bytes(got.0 - wanted.0))
-        )),
-        Some(wanted) if got < wanted => Err(format!(
-            "data_free is {}, {} less than asked for",
-            blocks(got),
-            blocks(Bytes(wanted.0 - got.0))
-        )),
-        _ => Ok(()),
+/// How a step failed.
+fn how(step: &StepEvent) -> String {
+    match (&step.problem, step.errno) {
+        (Some(Problem::Lost(_)), _) => "did not find what it ought to".to_owned(),
+        (Some(Problem::Unclean(_)), _) => "found mistakes".to_owned(),
+        (Some(Problem::TooFew(TooFew { wanted, held })), _) => {
+            format!("wanted {wanted} requests of its gate, which held {held}")
+        }
+        (None, errno) => errno.map_or_else(String::new, |errno| format!("failed with {errno}")),
     }
+}
+
+/// Whether the counters show the state that was asked for, and which is off by how much.
+fn state(wanted: Fill, counters: &Counters) -> Result<(), String> {
+    number("data_free", wanted.data_free, Some(counters.data_free))?;
+    number("metadata_free", wanted.metadata_free, counters.metadata_free())
+}
+
+fn number(name: &str, wanted: Option<Bytes>, got: Option<Bytes>) -> Result<(), String> {
+    let Some(wanted) = wanted else { return Ok(()) };
+    let Some(got) = got else { return Err(format!("the filesystem does not tell its {name}")) };
+    let off = match got.cmp(&wanted) {
+        Ordering::Equal => return Ok(()),
+        Ordering::Greater => format!("{} more", blocks(Bytes(got.0 - wanted.0))),
+        Ordering::Less => format!("{} less", blocks(Bytes(wanted.0 - got.0))),
+    };
+    Err(format!("{name} is {}, {off} than asked for", blocks(got)))
 }
 
 /// A size in blocks, as a scenario asks for it.
@@ -189,7 +196,7 @@ mod tests {
 
     use super::*;
     use crate::errno::Errno;
-    use crate::event::{Found, Lost, Prepared, Said, SpaceKind, Stuck};
+    use crate::event::{Found, Lost, Said, SpaceKind, Stuck};
     use crate::filesystem::FilesystemKind;
     use crate::operation::Operation;
     use crate::plan::{Device, Filesystem, Phase, Prepare, Step};
@@ -204,9 +211,18 @@ mod tests {
             claim: String::new(),
             source: String::new(),
             params: BTreeMap::new(),
-            device: Device { size: Bytes(1 << 27), write_cache: false, faults: Vec::new() },
+            devices: vec![Device {
+                name: Device::ONLY.to_owned(),
+                size: Bytes(1 << 27),
+                write_cache: false,
+                in_filesystem: true,
+            }],
+            faults: Vec::new(),
             filesystem: Filesystem { kind: FilesystemKind::Btrfs, mkfs: Vec::new(), mount: Vec::new() },
-            prepare: Prepare { data_free: Some(Bytes(66 * 4096)) },
+            prepare: Prepare {
+                steps: Vec::new(),
+                fill: Fill { data_free: Some(Bytes(66 * 4096)), metadata_free: None },
+            },
             phases: vec![Phase { name: "test".to_owned(), until, times: 100, steps }],
             reproduced: vec![Condition {
                 step: "pwrite".to_owned(),
@@ -221,7 +237,13 @@ mod tests {
 
     fn prepared(blocks: u64) -> Event {
         let counters = Counters { data_free: Bytes(blocks * 4096), values: BTreeMap::new() };
-        Event::Prepared(Prepared { data_free_wanted: Some(Bytes(66 * 4096)), counters, seconds: 0.0 })
+        Event::Prepared(Prepared {
+            data_free_wanted: Some(Bytes(66 * 4096)),
+            metadata_free_wanted: None,
+            counters,
+            failed: None,
+            seconds: 0.0,
+        })
     }
 
     fn failed(step: &str, errno: Errno, space: Option<SpaceKind>) -> Event {
@@ -244,6 +266,7 @@ mod tests {
             held: None,
             problem: None,
             region: None,
+            reported: BTreeMap::new(),
         })
     }
 
@@ -309,6 +332,35 @@ mod tests {
         let (verdict, reason) = verdict(&events);
         assert_eq!(verdict, Verdict::Inconclusive);
         assert_eq!(reason.unwrap(), "data_free is 65 blocks, 1 block less than asked for");
+    }
+
+    #[test]
+    fn a_level_of_metadata_is_part_of_the_state() {
+        let mut plan = plan();
+        plan.prepare.fill = Fill { data_free: None, metadata_free: Some(Bytes(40 * 4096)) };
+        let reason = |values: &[(&str, u64)]| {
+            let values = values.iter().map(|(name, blocks)| ((*name).to_owned(), Bytes(blocks * 4096)));
+            let counters = Counters { data_free: Bytes(0), values: values.collect() };
+            let Event::Prepared(prepared) = prepared(66) else { unreachable!() };
+            unreached(&plan, &[Event::Prepared(Prepared { counters, ..prepared })])
+        };
+        let total = ("metadata.total", 100);
+        let taken = |blocks: u64| {
+            [total, ("metadata.used", blocks - 8), ("metadata.may_use", 5), ("metadata.readonly", 3)]
+        };
+        assert_eq!(reason(&taken(60)), None);
+        let said = "metadata_free is 44 blocks, 4 blocks more than asked for";
+        assert_eq!(reason(&taken(56)).as_deref(), Some(said));
+        assert_eq!(reason(&[]).as_deref(), Some("the filesystem does not tell its metadata_free"));
+    }
+
+    #[test]
+    fn no_verdict_from_a_preparation_that_failed() {
+        let Event::Step(step) = failed("balance", Errno::ENOSPC, None) else { unreachable!() };
+        let Event::Prepared(prepared) = prepared(66) else { unreachable!() };
+        let events = [Event::Prepared(Prepared { failed: Some(Box::new(step)), ..prepared }), ended()];
+        let reason = "in the preparation, balance failed with ENOSPC".to_owned();
+        assert_eq!(verdict(&events), (Verdict::Inconclusive, Some(reason)));
     }
 
     #[test]

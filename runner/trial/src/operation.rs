@@ -1,8 +1,12 @@
 //! What a step does: a system call of the program under test, or a word with the disk.
 
+mod administration;
+
 use brim_device::fault::ErrorName;
 use brim_device::{Bytes, Survival};
 use serde::{Deserialize, Serialize};
+
+pub use administration::{Administration, Compression, Filter, Profile};
 
 use crate::expression::Expression;
 
@@ -80,6 +84,9 @@ pub enum Operation {
     ResizeDisk {
         /// The new size, in bytes; a multiple of 512.
         size: Expression,
+        /// The disk; the first one if `None`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<String>,
     },
     /// btrfs: sets `FS_NOCOW_FL` on a file, which has to be empty: it is then written in place, without checksums.
     Nocow {
@@ -123,7 +130,16 @@ pub enum Operation {
         trial: Option<u64>,
     },
     /// Closes all files, unmounts and mounts again.
-    Remount {},
+    Remount {
+        /// Mount options from here on; as before if `None`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        options: Option<Vec<String>>,
+        /// The mount stays and takes the options over: `mount -o remount`.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        live: bool,
+    },
+    /// What an administrator does to a btrfs.
+    Administer(Administration),
     /// Unmounts, has the filesystem's own checker look for mistakes, and mounts again.
     Check {},
     /// The disk loses all that was not durable at this moment, and is mounted again.
@@ -254,7 +270,8 @@ impl Operation {
             Self::Scrub {} => "scrub",
             Self::DropCaches {} => "drop_caches",
             Self::Panic { .. } => "panic",
-            Self::Remount {} => "remount",
+            Self::Remount { .. } => "remount",
+            Self::Administer(act) => act.verb(),
             Self::Check {} => "check",
             Self::PowerCut { .. } => "power_cut",
             Self::Await { .. } => "await",
@@ -280,12 +297,13 @@ impl Operation {
             | Self::Subvolume { path: file }
             | Self::Snapshot { to: file, .. }
             | Self::Reflink { to: file, .. } => Some(file),
+            Self::Administer(act) => act.file(),
             Self::Syncfs {}
             | Self::ResizeDisk { .. }
             | Self::Scrub {}
             | Self::DropCaches {}
             | Self::Panic { .. }
-            | Self::Remount {}
+            | Self::Remount { .. }
             | Self::Check {}
             | Self::PowerCut { .. }
             | Self::Await { .. }
@@ -298,7 +316,23 @@ impl Operation {
     /// Whether it takes the mount away for a while, so that nobody else may be at work there.
     #[must_use]
     pub fn takes_the_mount(&self) -> bool {
-        matches!(self, Self::Remount {} | Self::Check {} | Self::PowerCut { .. })
+        match self {
+            Self::Remount { live, .. } => !live,
+            Self::Check {} | Self::PowerCut { .. } => true,
+            Self::Administer(act) => act.takes_the_mount(),
+            _ => false,
+        }
+    }
+
+    /// Whether it makes chunks with a parity.
+    #[must_use]
+    pub fn makes_parity(&self) -> bool {
+        let Self::Administer(Administration::Balance { data, metadata, system, .. }) = self else {
+            return false;
+        };
+        let of = |filter: &Option<Filter>| filter.as_ref().and_then(|filter| filter.convert);
+        let profiles = [of(data), of(metadata), of(system)];
+        profiles.iter().flatten().any(|profile| matches!(profile, Profile::Raid5 | Profile::Raid6))
     }
 
     /// The byte range it works on, where it works on one: offset and length.

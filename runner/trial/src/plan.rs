@@ -25,9 +25,11 @@ pub struct Plan {
     pub source: String,
     /// Every parameter and its value, as written.
     pub params: BTreeMap<String, String>,
-    /// The disk.
-    pub device: Device,
-    /// The filesystem on it.
+    /// The disks; the first is meant where none is named.
+    pub devices: Vec<Device>,
+    /// What the disks do to requests during the phases (not while they are prepared).
+    pub faults: Vec<Fault>,
+    /// The filesystem on them.
     pub filesystem: Filesystem,
     /// The state before the first step.
     pub prepare: Prepare,
@@ -41,15 +43,33 @@ pub struct Plan {
     pub step_limit: Nanos,
 }
 
-/// The disk.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A disk.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Device {
+    /// What steps and faults call it.
+    pub name: String,
     /// Its exact size.
     pub size: Bytes,
     /// Whether it has a volatile write cache, which a power cut empties. What is there before the first step is durable.
     pub write_cache: bool,
-    /// Its fault table during the phases (not while the disk is prepared).
-    pub faults: Vec<Row>,
+    /// Whether mkfs gets it; one that it does not get is empty, and attached like the others.
+    pub in_filesystem: bool,
+}
+
+impl Device {
+    /// The name of the only disk of a scenario, where it gives it none.
+    pub const ONLY: &str = "disk";
+    /// What stands for a disk that the filesystem misses; no disk is called so.
+    pub const MISSING: &str = "missing";
+}
+
+/// A row of the fault table of one disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// The disk's name.
+    pub device: String,
+    /// The row; its name is no other's, of whatever disk.
+    pub row: Row,
 }
 
 /// How the filesystem is made and mounted.
@@ -66,8 +86,29 @@ pub struct Filesystem {
 /// The state before the first step. Made once, then forked for every trial.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prepare {
-    /// Exactly so many bytes are left for data; `None` leaves the filesystem as mkfs made it.
+    /// What is done first, once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Step>,
+    /// How full the filesystem is then made.
+    pub fill: Fill,
+}
+
+/// How much a filesystem has left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Fill {
+    /// Exactly so many bytes are left for data; `None` leaves it at that.
     pub data_free: Option<Bytes>,
+    /// Exactly so many bytes are left for metadata, beside what btrfs keeps for itself (the global reserve).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata_free: Option<Bytes>,
+}
+
+impl Fill {
+    /// Whether nothing is to be filled.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Steps that belong together.
@@ -154,14 +195,29 @@ impl Plan {
         self.phases.iter().flat_map(|phase| &phase.steps).any(panics)
     }
 
+    /// Whether chunks with a parity are made, by mkfs or by a balance.
+    #[must_use]
+    pub fn has_parity(&self) -> bool {
+        let by_mkfs =
+            self.filesystem.mkfs.iter().any(|word| word.contains("raid5") || word.contains("raid6"));
+        let steps = self.phases.iter().flat_map(|phase| &phase.steps).chain(&self.prepare.steps);
+        by_mkfs || steps.into_iter().any(|step| step.operation.makes_parity())
+    }
+
+    /// The names of the disks, in order.
+    #[must_use]
+    pub fn device_names(&self) -> Vec<&str> {
+        self.devices.iter().map(|device| device.name.as_str()).collect()
+    }
+
     /// Takes a fault out, with the steps that wait for it, arm it or release it: what the plan does without it. What was known
     /// is known no more. False when there is no such fault, and nothing changes then.
     pub fn remove_fault(&mut self, name: &str) -> bool {
-        let is_it = |row: &Row| row.name == name;
-        if !self.device.faults.iter().any(is_it) {
+        let is_it = |fault: &Fault| fault.row.name == name;
+        if !self.faults.iter().any(is_it) {
             return false;
         }
-        self.device.faults.retain(|row| !is_it(row));
+        self.faults.retain(|fault| !is_it(fault));
         let about_it = |step: &Step| match &step.operation {
             Operation::Arm { fault: gate }
             | Operation::Await { gate, .. }
@@ -177,15 +233,25 @@ impl Plan {
         true
     }
 
-    /// Puts it on another kind of disk: `rows` are in force before its own. What was known is known no more.
+    /// Puts it on another kind of disks: on each, `rows` are in force before its own. What was known is known no more.
     pub fn on_disk(&mut self, write_cache: bool, rows: &[Row]) {
-        self.device.write_cache |= write_cache;
-        // Its own faults keep their names, which steps may speak of.
-        let own = |name: &str| self.device.faults.iter().any(|row| row.name == name);
-        let name = |row: &Row| if own(&row.name) { format!("disk {}", row.name) } else { row.name.clone() };
-        let mut faults: Vec<Row> = rows.iter().map(|row| Row { name: name(row), ..row.clone() }).collect();
-        faults.append(&mut self.device.faults);
-        self.device.faults = faults;
+        // Its own faults keep their names, which steps may speak of, and no two rows have one name.
+        let several = self.devices.len() > 1;
+        let own = |name: &str| several || self.faults.iter().any(|fault| fault.row.name == name);
+        let mut faults = Vec::new();
+        for device in &mut self.devices {
+            device.write_cache |= write_cache;
+            faults.extend(rows.iter().map(|row| {
+                let name = if own(&row.name) {
+                    format!("{} of {}", row.name, device.name)
+                } else {
+                    row.name.clone()
+                };
+                Fault { device: device.name.clone(), row: Row { name, ..row.clone() } }
+            }));
+        }
+        faults.append(&mut self.faults);
+        self.faults = faults;
         self.known.clear();
     }
 

@@ -1,4 +1,4 @@
-//! btrfs' map from logical addresses to places on its one device, as the items of its trees say it.
+//! btrfs' map from logical addresses to places on its devices, as the items of its trees say it.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +11,13 @@ use crate::sys::btrfs::Item;
 const DATA: u64 = 1;
 const SYSTEM: u64 = 2;
 const METADATA: u64 = 4;
-/// RAID0, RAID10, RAID5 and RAID6: those that lay a chunk out in turns over several devices.
-const STRIPED: u64 = (1 << 3) | (1 << 6) | (1 << 7) | (1 << 8);
+const RAID0: u64 = 1 << 3;
+const RAID10: u64 = 1 << 6;
+const RAID5: u64 = 1 << 7;
+const RAID6: u64 = 1 << 8;
 /// `struct btrfs_chunk` up to its first stripe, and the length of a stripe.
 const CHUNK_HEAD: usize = 48;
 const STRIPE: usize = 32;
-/// The one device of every filesystem that brim makes.
-const FIRST_DEVICE: u64 = 1;
 /// `BTRFS_FILE_EXTENT_INLINE`.
 const INLINE: u8 = 0;
 
@@ -52,27 +52,81 @@ pub(super) enum Place {
 struct Chunk {
     length: u64,
     flags: u64,
-    /// Where each copy begins on the device.
-    copies: Vec<u64>,
+    /// How much of a striped chunk is on one device before the next one has its turn.
+    turn: u64,
+    /// On how many devices of a striped chunk the same bytes are.
+    copies: usize,
+    /// Where it is: the number of the device, and where on it its part begins.
+    stripes: Vec<(u64, u64)>,
 }
 
 impl Chunk {
-    /// `struct btrfs_chunk`; `None` where it is cut short or of several devices.
+    /// `struct btrfs_chunk`; `None` where it is cut short, or cannot be.
     fn read(data: &[u8]) -> Option<Self> {
-        let (length, flags) = (number(data, 0)?, number(data, 24)?);
-        let stripes = usize::from(u16::from_le_bytes(data.get(44..46)?.try_into().ok()?));
+        let (length, flags, turn) = (number(data, 0)?, number(data, 24)?, number(data, 16)?);
+        let count = |at: usize| Some(usize::from(u16::from_le_bytes(data.get(at..at + 2)?.try_into().ok()?)));
+        let (stripes, copies) = (count(44)?, count(46)?);
         let stripe = |index: usize| {
             let at = CHUNK_HEAD + index * STRIPE;
-            (number(data, at)? == FIRST_DEVICE).then_some(())?;
-            number(data, at + 8)
+            Some((number(data, at)?, number(data, at + 8)?))
         };
-        (flags & STRIPED == 0).then_some(())?;
-        Some(Self { length, flags, copies: (0..stripes).map(stripe).collect::<Option<_>>()? })
+        let stripes = (0..stripes).map(stripe).collect::<Option<Vec<_>>>()?;
+        let chunk = Self { length, flags, turn, copies, stripes };
+        let is_possible = chunk.columns() > 0 && (!chunk.is_striped() || turn > 0);
+        is_possible.then_some(chunk)
     }
 
-    /// All copies of a part.
-    fn part(&self, offset: u64, length: u64) -> impl Iterator<Item = ByteRange> {
-        self.copies.iter().map(move |copy| ByteRange { offset: Bytes(copy + offset), length: Bytes(length) })
+    const fn is_striped(&self) -> bool {
+        self.flags & (RAID0 | RAID10 | RAID5 | RAID6) != 0
+    }
+
+    /// Over how many devices the bytes are spread, copies and parities not counted.
+    fn columns(&self) -> usize {
+        let stripes = self.stripes.len();
+        match self.flags & (RAID0 | RAID10 | RAID5 | RAID6) {
+            0 => stripes.min(1),
+            RAID10 => stripes.checked_div(self.copies).unwrap_or(0),
+            RAID5 => stripes.saturating_sub(1),
+            RAID6 => stripes.saturating_sub(2),
+            _ => stripes,
+        }
+    }
+
+    /// All that the chunk takes of a device.
+    fn whole(&self, device: u64) -> impl Iterator<Item = ByteRange> {
+        let columns = u64::try_from(self.columns()).unwrap_or(1).max(1);
+        let length = Bytes(self.length / columns);
+        let here = self.stripes.iter().filter(move |(number, _)| *number == device);
+        here.map(move |(_, begin)| ByteRange { offset: Bytes(*begin), length })
+    }
+
+    /// Where a part of the chunk is on a device, all copies of it; `None` where a parity is part of the answer.
+    fn part(&self, offset: u64, length: u64, device: u64) -> Option<Vec<ByteRange>> {
+        let here = |stripes: &[(u64, u64)], offset: u64, length: u64| {
+            let here = stripes.iter().filter(|(number, _)| *number == device);
+            let range =
+                |(_, begin): &(u64, u64)| ByteRange { offset: Bytes(begin + offset), length: Bytes(length) };
+            here.map(range).collect::<Vec<_>>()
+        };
+        if !self.is_striped() {
+            return Some(here(&self.stripes, offset, length));
+        }
+        if self.flags & (RAID5 | RAID6) != 0 {
+            return None;
+        }
+        let copies = if self.flags & RAID10 != 0 { self.copies } else { 1 };
+        let columns: Vec<&[(u64, u64)]> = self.stripes.chunks(copies).collect();
+        let count = u64::try_from(columns.len()).ok()?;
+        let (mut found, mut at) = (Vec::new(), offset);
+        let end = offset + length;
+        while at < end {
+            let (turn, within) = (at / self.turn, at % self.turn);
+            let step = (self.turn - within).min(end - at);
+            let column = columns.get(usize::try_from(turn % count).ok()?)?;
+            found.extend(here(column, turn / count * self.turn + within, step));
+            at += step;
+        }
+        Some(found)
     }
 }
 
@@ -81,7 +135,7 @@ impl Chunk {
 pub(super) struct ChunkMap(BTreeMap<u64, Chunk>);
 
 impl ChunkMap {
-    /// From the items of the chunk tree; `None` where one of them is of several devices.
+    /// From the items of the chunk tree; `None` where one of them cannot be.
     pub(super) fn read(items: &[Item]) -> Option<Self> {
         items
             .iter()
@@ -90,14 +144,19 @@ impl ChunkMap {
             .map(Self)
     }
 
-    /// Everything that is for `kind`, all copies. Where data and metadata share chunks, these are for both.
-    pub(super) fn of(&self, kind: Kind) -> Vec<ByteRange> {
+    /// Everything on a device that is for `kind`, all copies. Where data and metadata share chunks, these are for both.
+    pub(super) fn of(&self, kind: Kind, device: u64) -> Vec<ByteRange> {
         let chunks = self.0.values().filter(|chunk| chunk.flags & kind.flag() != 0);
-        chunks.flat_map(|chunk| chunk.part(0, chunk.length)).collect()
+        chunks.flat_map(|chunk| chunk.whole(device)).collect()
     }
 
-    /// Where these logical addresses are on the device, all copies of them.
-    pub(super) fn physical(&self, logical: &[ByteRange], place: Place) -> Result<Vec<ByteRange>, Failure> {
+    /// Where these logical addresses are on the device, all copies of them that are there.
+    pub(super) fn physical(
+        &self,
+        logical: &[ByteRange],
+        place: Place,
+        device: u64,
+    ) -> Result<Vec<ByteRange>, Failure> {
         let mut found = Vec::new();
         for range in logical {
             let (mut at, end) = (range.offset.0, range.end().0);
@@ -110,14 +169,21 @@ impl ChunkMap {
                     .ok_or_else(|| Failure::new("find a place on the disk", format!("no chunk has {at}")))?;
                 let part_end = end.min(start + chunk.length);
                 match place {
-                    Place::Range => found.extend(chunk.part(at - start, part_end - at)),
-                    Place::Chunk => found.extend(chunk.part(0, chunk.length)),
+                    Place::Range => {
+                        found.extend(chunk.part(at - start, part_end - at, device).ok_or_else(parity)?);
+                    }
+                    Place::Chunk => found.extend(chunk.whole(device)),
                 }
                 at = part_end;
             }
         }
         Ok(found)
     }
+}
+
+fn parity() -> Failure {
+    let why = "on RAID 5 and 6 every write goes to a parity as well";
+    Failure::new("find a file on the disk", why).refused().with_help("name `block-group-of:PATH` or `data`")
 }
 
 /// The logical addresses in a `struct btrfs_file_extent_item`: none of them for a hole, `None` where the bytes are in the
@@ -151,13 +217,21 @@ mod tests {
         ByteRange { offset: Bytes(offset), length: Bytes(length) }
     }
 
+    /// All on device 1.
     fn item(logical: u64, length: u64, flags: u64, copies: &[u64]) -> Item {
+        let stripes: Vec<(u64, u64)> = copies.iter().map(|copy| (1, *copy)).collect();
+        chunk(logical, length, flags, 1, &stripes)
+    }
+
+    fn chunk(logical: u64, length: u64, flags: u64, copies: u8, stripes: &[(u64, u64)]) -> Item {
         let mut data = vec![0; CHUNK_HEAD];
+        data[16..24].copy_from_slice(&10_u64.to_le_bytes());
+        data[46] = copies;
         data[..8].copy_from_slice(&length.to_le_bytes());
         data[24..32].copy_from_slice(&flags.to_le_bytes());
-        data[44..46].copy_from_slice(&u16::try_from(copies.len()).unwrap().to_le_bytes());
-        for copy in copies {
-            data.extend([1_u64, *copy].into_iter().flat_map(u64::to_le_bytes));
+        data[44..46].copy_from_slice(&u16::try_from(stripes.len()).unwrap().to_le_bytes());
+        for (device, begin) in stripes {
+            data.extend([*device, *begin].into_iter().flat_map(u64::to_le_bytes));
             data.extend([0; 16]);
         }
         Item { offset: logical, data }
@@ -167,21 +241,51 @@ mod tests {
     fn a_duplicated_chunk_has_two_places() {
         let items = [item(1000, 100, DATA, &[50]), item(1100, 40, METADATA | (1 << 5), &[500, 700])];
         let map = ChunkMap::read(&items).unwrap();
-        assert_eq!(map.of(Kind::Data), [range(50, 100)]);
-        assert_eq!(map.of(Kind::Metadata), [range(500, 40), range(700, 40)]);
-        assert!(map.of(Kind::System).is_empty());
-        let across = map.physical(&[range(1090, 20)], Place::Range).unwrap();
+        assert_eq!(map.of(Kind::Data, 1), [range(50, 100)]);
+        assert_eq!(map.of(Kind::Metadata, 1), [range(500, 40), range(700, 40)]);
+        assert!(map.of(Kind::System, 1).is_empty() && map.of(Kind::Data, 2).is_empty());
+        let across = map.physical(&[range(1090, 20)], Place::Range, 1).unwrap();
         assert_eq!(across, [range(140, 10), range(500, 10), range(700, 10)]);
-        assert_eq!(map.physical(&[range(1010, 1)], Place::Chunk).unwrap(), [range(50, 100)]);
-        assert!(map.physical(&[range(1130, 20)], Place::Range).is_err(), "behind the last chunk");
+        assert_eq!(map.physical(&[range(1010, 1)], Place::Chunk, 1).unwrap(), [range(50, 100)]);
+        assert!(map.physical(&[range(1130, 20)], Place::Range, 1).is_err(), "behind the last chunk");
+    }
+
+    /// Each device has its part; on those that are spread, turns are 10 bytes here.
+    #[test]
+    fn chunks_of_several_devices_are_where_their_stripes_say() {
+        let raid1 = chunk(0, 100, DATA | (1 << 4), 1, &[(1, 500), (3, 700)]);
+        let turns = chunk(100, 60, DATA | RAID0, 1, &[(1, 1000), (2, 2000), (3, 3000)]);
+        let pairs = chunk(200, 40, METADATA | RAID10, 2, &[(1, 4000), (2, 5000), (3, 6000), (4, 7000)]);
+        let raid5 = chunk(300, 40, SYSTEM | RAID5, 1, &[(1, 8000), (2, 8100), (3, 8200)]);
+        let map = ChunkMap::read(&[raid1, turns, pairs, raid5]).unwrap();
+        assert_eq!(map.of(Kind::Data, 1), [range(500, 100), range(1000, 20)]);
+        assert_eq!(map.of(Kind::Data, 2), [range(2000, 20)]);
+        assert_eq!(map.of(Kind::Metadata, 3), [range(6000, 20)]);
+        assert_eq!(map.of(Kind::System, 2), [range(8100, 20)]);
+        assert!(map.of(Kind::Data, 4).is_empty());
+        let part =
+            |offset, length, device| map.physical(&[range(offset, length)], Place::Range, device).unwrap();
+        assert_eq!(part(10, 5, 3), [range(710, 5)]);
+        assert!(part(10, 5, 2).is_empty());
+        // Bytes 5 to 45 of RAID0: the end of turn 0, turns 1 to 3, and the beginning of turn 4.
+        assert_eq!(part(105, 40, 1), [range(1005, 5), range(1010, 10)]);
+        assert_eq!(part(105, 40, 2), [range(2000, 10), range(2010, 5)]);
+        assert_eq!(part(105, 40, 3), [range(3000, 10)]);
+        // Turns of RAID10 alternate between pairs of devices.
+        assert_eq!(part(200, 25, 2), [range(5000, 10), range(5010, 5)]);
+        assert_eq!(part(200, 25, 4), [range(7000, 10)]);
+        assert!(map.physical(&[range(300, 1)], Place::Range, 1).is_err(), "parity");
+        assert_eq!(map.physical(&[range(300, 1)], Place::Chunk, 1).unwrap(), [range(8000, 20)]);
     }
 
     #[test]
-    fn chunks_of_several_devices_are_refused() {
-        assert_eq!(ChunkMap::read(&[item(0, 10, DATA | (1 << 3), &[0, 9])]), None);
-        let mut other = item(0, 10, DATA, &[0]);
-        other.data[CHUNK_HEAD] = 2;
-        assert_eq!(ChunkMap::read(&[other]), None);
+    fn what_cannot_be_is_refused() {
+        assert_eq!(ChunkMap::read(&[chunk(0, 10, DATA, 1, &[])]), None);
+        assert_eq!(ChunkMap::read(&[chunk(0, 10, DATA | RAID10, 0, &[(1, 0), (2, 0)])]), None);
+        assert_eq!(ChunkMap::read(&[chunk(0, 10, DATA | RAID5, 1, &[(1, 0)])]), None);
+        let mut cut = chunk(0, 10, DATA, 1, &[(1, 0)]);
+        cut.data.truncate(60);
+        assert_eq!(ChunkMap::read(&[cut]), None);
     }
 
     #[test]
@@ -218,7 +322,7 @@ mod tests {
             let from = from.min(logical);
             let length = length.min(logical - from);
             let map = ChunkMap::read(&items).unwrap();
-            let found = map.physical(&[range(from, length)], Place::Range).unwrap();
+            let found = map.physical(&[range(from, length)], Place::Range, 1).unwrap();
             let mut found: Vec<u64> = found.iter().flat_map(|range| range.offset.0..range.end().0).collect();
             let index = |number: u64| usize::try_from(number).unwrap();
             let mut expected: Vec<u64> = expected[index(from)..index(from + length)].concat();

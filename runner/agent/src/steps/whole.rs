@@ -32,15 +32,24 @@ pub(super) fn drop_caches() -> Result<Outcome, Failure> {
 }
 
 impl Steps<'_> {
-    pub(super) fn remount(self) -> Result<Outcome, Failure> {
-        let ((), mounted) = self.site.without_mount(|_| Ok(()))?;
+    pub(super) fn remount(self, options: Option<&[String]>, live: bool) -> Result<Outcome, Failure> {
+        if live {
+            let remounted = self.site.remount_live(options.unwrap_or_default())?;
+            return Ok(Outcome::new("mount", remounted.map(|()| 0)));
+        }
+        let ((), mounted) = self.site.without_mount(|place| {
+            if let Some(options) = options {
+                place.set_options(options);
+            }
+            Ok(())
+        })?;
         Ok(after_mount(mounted))
     }
 
     pub(super) fn check(self) -> Result<Outcome, Failure> {
         let (said, mounted) = self.site.without_mount(|place| {
-            // The checker reads the device by way of its cache.
-            self.device.forget_cache()?;
+            // The checker reads the devices by way of their caches.
+            self.devices.here().iter().try_for_each(|device| device.forget_cache())?;
             place.check()
         })?;
         let problem = said.map(Problem::Unclean);
@@ -56,14 +65,16 @@ impl Steps<'_> {
                 Answer::Lost(lost) => lost.0,
                 _ => 0,
             };
-            self.device.forget()?;
-            self.device.forget_cache()?;
+            for device in self.devices.here() {
+                device.forget()?;
+                device.forget_cache()?;
+            }
             Ok(lost)
         })?;
         Ok(Outcome { result: mounted.map(|()| lost), ..after_mount(mounted) })
     }
 }
 
-fn after_mount(mounted: Result<(), Errno>) -> Outcome {
+pub(super) fn after_mount(mounted: Result<(), Errno>) -> Outcome {
     Outcome { result: mounted.map(|()| 0), ..Outcome::new("mount", Ok(0)) }
 }

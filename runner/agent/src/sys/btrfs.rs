@@ -1,5 +1,7 @@
 //! btrfs' own ioctls, and the ones of files that go with them.
 
+pub(crate) mod administration;
+
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -8,15 +10,15 @@ use rustix::ioctl::{self, Getter, Setter, Updater, opcode};
 
 // include/uapi/linux/btrfs.h, v6.12.
 const MAGIC: u8 = 0x94;
+const SCAN_DEV: ioctl::Opcode = opcode::write::<VolArgs>(MAGIC, 4);
 const FORGET_DEV: ioctl::Opcode = opcode::write::<VolArgs>(MAGIC, 5);
 const SUBVOL_CREATE: ioctl::Opcode = opcode::write::<VolArgs>(MAGIC, 14);
 const SNAP_CREATE_V2: ioctl::Opcode = opcode::write::<VolArgsV2>(MAGIC, 23);
 const TREE_SEARCH_V2: ioctl::Opcode = opcode::read_write::<SearchHead>(MAGIC, 17);
 const SCRUB: ioctl::Opcode = opcode::read_write::<ScrubArgs>(MAGIC, 27);
+const DEV_INFO: ioctl::Opcode = opcode::read_write::<DeviceInfo>(MAGIC, 30);
 const FS_INFO: ioctl::Opcode = opcode::read::<FsInfo>(MAGIC, 31);
 const SUBVOL_RDONLY: u64 = 2;
-/// The one device of every filesystem that brim makes.
-const FIRST_DEVICE: u64 = 1;
 // include/uapi/linux/fs.h, v6.12.
 const FICLONERANGE: ioctl::Opcode = opcode::write::<CloneRange>(MAGIC, 13);
 
@@ -26,7 +28,20 @@ struct FsInfo {
     max_id: u64,
     num_devices: u64,
     fsid: [u8; 16],
-    rest: [u64; 124],
+    node_size: u32,
+    sector_size: u32,
+    rest: [u64; 123],
+}
+
+/// `struct btrfs_ioctl_dev_info_args`, as far as it is read here.
+#[repr(C)]
+struct DeviceInfo {
+    id: u64,
+    uuid: [u8; 16],
+    bytes_used: u64,
+    total_bytes: u64,
+    rest: [u64; 379],
+    path: [u8; 1024],
 }
 
 /// `struct btrfs_ioctl_vol_args`.
@@ -190,9 +205,46 @@ fn item(rest: &mut &[u8]) -> Option<Item> {
 
 /// The fsid the kernel knows this mount by: a temporary one where it is a fork beside its original.
 pub(crate) fn fsid(mount: impl AsFd) -> io::Result<[u8; 16]> {
+    info(mount).map(|info| info.fsid)
+}
+
+fn info(mount: impl AsFd) -> io::Result<FsInfo> {
     // SAFETY: BTRFS_IOC_FS_INFO writes a 1024-byte struct, and the layout begins as above.
-    let info = unsafe { ioctl::ioctl(mount, Getter::<FS_INFO, FsInfo>::new()) }?;
-    Ok(info.fsid)
+    unsafe { ioctl::ioctl(mount, Getter::<FS_INFO, FsInfo>::new()) }
+}
+
+/// How large the nodes of the trees are, in bytes.
+pub(crate) fn node_size(mount: impl AsFd) -> io::Result<u64> {
+    info(mount).map(|info| u64::from(info.node_size))
+}
+
+/// The devices of the filesystem: number and path, which is empty where it misses one.
+pub(crate) fn devices(mount: impl AsFd) -> io::Result<Vec<(u64, String)>> {
+    let mount = mount.as_fd();
+    let mut devices = Vec::new();
+    for id in 0..=info(mount)?.max_id {
+        let mut device =
+            DeviceInfo { id, uuid: [0; 16], bytes_used: 0, total_bytes: 0, rest: [0; 379], path: [0; 1024] };
+        // SAFETY: BTRFS_IOC_DEV_INFO reads and writes a 4096-byte `struct btrfs_ioctl_dev_info_args`.
+        match unsafe { ioctl::ioctl(mount, Updater::<DEV_INFO, DeviceInfo>::new(&mut device)) } {
+            Ok(()) => {}
+            // Numbers are not given twice: there are gaps where devices were removed.
+            Err(io::Errno::NODEV) => continue,
+            Err(errno) => return Err(errno),
+        }
+        let path = device.path.split(|byte| *byte == 0).next().unwrap_or_default();
+        // Some kernels have a word for it.
+        let path = String::from_utf8_lossy(path).into_owned();
+        devices.push((id, if path.starts_with('/') { path } else { String::new() }));
+    }
+    Ok(devices)
+}
+
+/// Has btrfs look what is on `device`.
+pub(crate) fn scan(control: impl AsFd, device: &str) -> io::Result<()> {
+    let arguments = VolArgs { fd: 0, name: name(device)? };
+    // SAFETY: BTRFS_IOC_SCAN_DEV reads a `struct btrfs_ioctl_vol_args`.
+    unsafe { ioctl::ioctl(control, Setter::<SCAN_DEV, VolArgs>::new(arguments)) }
 }
 
 /// Has btrfs forget that it ever scanned `device`.
@@ -227,10 +279,17 @@ pub(crate) fn create_snapshot(
     unsafe { ioctl::ioctl(parent, Setter::<SNAP_CREATE_V2, VolArgsV2>::new(arguments)) }
 }
 
-/// Scrubs the device, which takes until all of it is read, and says how many errors there were.
+/// Scrubs all devices that are there, one after the other, which takes until all of them is read, and says how many errors
+/// there were.
 pub(crate) fn scrub(mount: impl AsFd) -> io::Result<u64> {
+    let mount = mount.as_fd();
+    let there = devices(mount)?.into_iter().filter(|(_, path)| !path.is_empty());
+    there.map(|(device, _)| scrub_one(mount, device)).sum()
+}
+
+fn scrub_one(mount: impl AsFd, device: u64) -> io::Result<u64> {
     let mut arguments = ScrubArgs {
-        device: FIRST_DEVICE,
+        device,
         start: 0,
         end: u64::MAX,
         flags: 0,

@@ -316,7 +316,7 @@ fn without_fault(
         for (scenario, read) in campaign.scenarios.iter().filter(|(word, _)| here.contains(word)) {
             let plans = read.plans(&brim_scenario::Settings::default())?;
             let faults: Vec<&str> =
-                plans.iter().flat_map(|plan| &plan.device.faults).map(|row| row.name.as_str()).collect();
+                plans.iter().flat_map(|plan| &plan.faults).map(|fault| fault.row.name.as_str()).collect();
             if !faults.contains(&name) {
                 return Err(document.unknown(word.span(), name, &format!("a fault of {scenario}"), &faults));
             }

@@ -14,6 +14,7 @@ use super::{Formula, Scalar, Shape, Table, Text};
 #[serde(deny_unknown_fields)]
 pub(crate) struct Fault {
     pub(crate) name: Text,
+    pub(crate) device: Option<Text>,
     pub(crate) when: Table<When>,
     pub(crate) then: Spanned<Worded<Then>>,
 }

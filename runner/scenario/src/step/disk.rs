@@ -1,8 +1,9 @@
 //! Words with the disk: its gates, its faults, its size and its content.
 
-use brim_device::fault::{ErrorName, Row, Then};
+use brim_device::fault::{ErrorName, Then};
 use brim_trial::Operation;
 use brim_trial::operation::{Release, Which};
+use brim_trial::plan::Fault;
 use toml::Spanned;
 
 use super::{Setting, at_least_one};
@@ -74,12 +75,12 @@ fn only(given: &Spanned<Vec<Spanned<Scalar>>>, reader: &mut Reader<'_>) -> Check
 
 /// The gate that `given` names.
 pub(super) fn gate(given: &Text, key: &str, setting: Setting<'_>) -> Checked<String> {
-    a_gate(check::fixed(given, key)?, given.span(), &setting.device.faults)
+    a_gate(check::fixed(given, key)?, given.span(), setting.disks.faults)
 }
 
 /// The fault that `given` names.
 pub(super) fn fault(given: &Text, setting: Setting<'_>) -> Checked<String> {
-    a_fault(check::fixed(given, "arm")?, given.span(), &setting.device.faults)
+    a_fault(check::fixed(given, "arm")?, given.span(), setting.disks.faults)
 }
 
 /// `await`.
@@ -94,17 +95,17 @@ pub(super) fn wait_for(
             (check::fixed(&table.gate, "gate")?, table.gate.span(), table.count.as_ref())
         }
     };
-    let gate = a_gate(gate, place, &setting.device.faults)?;
+    let gate = a_gate(gate, place, setting.disks.faults)?;
     let count = count.map_or(Ok(1), |count| at_least_one(count, "count", reader))?;
     Ok(Operation::Await { gate, count })
 }
 
 /// `name`, which is that of a fault that holds.
-fn a_gate(name: String, place: std::ops::Range<usize>, faults: &[Row]) -> Checked<String> {
+fn a_gate(name: String, place: std::ops::Range<usize>, faults: &[Fault]) -> Checked<String> {
     let gates: Vec<&str> = faults
         .iter()
-        .filter(|row| matches!(row.then, Then::Hold { .. }))
-        .map(|row| row.name.as_str())
+        .filter(|fault| matches!(fault.row.then, Then::Hold { .. }))
+        .map(|fault| fault.row.name.as_str())
         .collect();
     if gates.contains(&name.as_str()) {
         return Ok(name);
@@ -119,8 +120,8 @@ fn a_gate(name: String, place: std::ops::Range<usize>, faults: &[Row]) -> Checke
 }
 
 /// `name`, which is that of a fault.
-fn a_fault(name: String, place: std::ops::Range<usize>, faults: &[Row]) -> Checked<String> {
-    let names: Vec<&str> = faults.iter().map(|row| row.name.as_str()).collect();
+fn a_fault(name: String, place: std::ops::Range<usize>, faults: &[Fault]) -> Checked<String> {
+    let names: Vec<&str> = faults.iter().map(|fault| fault.row.name.as_str()).collect();
     if names.contains(&name.as_str()) {
         return Ok(name);
     }

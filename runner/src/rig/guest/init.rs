@@ -58,7 +58,9 @@ fn carry_out(workbench: &mut Workbench, order: Order, host: &Host) -> Result<Rep
             Ok(Reply::Kernel { release: workbench.kernel().to_owned() })
         }
         Order::Make(preparation) => workbench.make(&preparation).map(|_| Reply::Done),
-        Order::Prepare(preparation) => workbench.prepare(&preparation).map(Reply::Counters),
+        Order::Prepare(preparation) => {
+            workbench.prepare(&preparation).map(|state| Reply::State(Box::new(state)))
+        }
         Order::Stage => workbench.stage().map(|()| Reply::Done),
         Order::Trial(trial) => {
             let mut broken = None;

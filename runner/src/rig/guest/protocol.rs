@@ -1,11 +1,11 @@
 //! The words between brim on the host and process 1 of a guest: JSON lines over a serial line, one order at a time.
 
 use brim_agent::Failure;
-use brim_trial::{Counters, Event};
+use brim_trial::Event;
 use serde::{Deserialize, Serialize};
 
 use crate::rig::RigError;
-use crate::rig::workbench::{Preparation, Trial};
+use crate::rig::workbench::{Preparation, State, Trial};
 
 /// What a guest is told to do. Each is answered by one [`Word::Reply`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -18,7 +18,7 @@ pub(super) enum Order {
     },
     /// Make a filesystem as this preparation wants it, and keep it.
     Make(Preparation),
-    /// Prepare a disk; the reply is [`Reply::Counters`].
+    /// Prepare a disk; the reply is [`Reply::State`].
     Prepare(Preparation),
     /// Mount a fork of it for the next trial.
     Stage,
@@ -94,8 +94,8 @@ pub(super) enum Reply {
         /// As uname(2) has it.
         release: String,
     },
-    /// What the filesystem of the prepared disk counts.
-    Counters(Counters),
+    /// What the preparation came to.
+    State(Box<State>),
 }
 
 /// A [`RigError`] on its way out of a guest.
@@ -140,8 +140,14 @@ mod tests {
 
     fn trial(name: &str) -> Order {
         let phase = brim_trial::Phase { name: name.to_owned(), until: None, times: 1, steps: Vec::new() };
-        let order =
-            TrialOrder { trial: 1, seed: 2, phases: vec![phase], step_limit: Nanos(3), faults: Vec::new() };
+        let order = TrialOrder {
+            trial: 1,
+            seed: 2,
+            phases: vec![phase],
+            step_limit: Nanos(3),
+            faults: Vec::new(),
+            written: brim_agent::Written::default(),
+        };
         Order::Trial(Box::new(Trial { order, faults: Vec::new(), dice: 4 }))
     }
 

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use brim_agent::protocol::{Answer, Ask, Command};
+use brim_device::fault::{Row, Then, When};
 use brim_device::{Cut, SECTOR, Survival};
 use brim_trial::event::HeldRequest;
 use brim_trial::operation::Release;
 use brim_trial::{ByteRange, Bytes};
 use nbd_server::{Disk, Held, Which};
 
-use super::Local;
+use super::{Attached, Local};
 use crate::rig::RigError;
 
 /// How often a gate is looked at for whoever waits for it. What it holds stays held, so nothing is missed in between.
@@ -42,23 +43,25 @@ impl Local {
     /// Answers a step, at once or when its gate holds enough.
     pub(super) fn asked(&mut self, id: u64, ask: Ask) -> Result<(), RigError> {
         let answer = match ask {
-            Ask::Resize { size } => self.resize(size).map(|()| Answer::Done),
+            Ask::Resize { device, size } => self.resize(device.as_deref(), size).map(|()| Answer::Done),
             Ask::Await { .. } if self.awaits.given_up => Ok(Answer::GivenUp),
             Ask::Await { gate, count } => {
                 self.awaits.waiting.push(Await { id, gate, count });
                 return self.look_at_gates();
             }
-            Ask::Release { gate, some } => self.disk().map(|disk| release(disk, &gate, some)),
+            Ask::Release { gate, some } => self.disk_of(&gate).map(|disk| release(disk, &gate, some)),
             // A row that is not in force yet is closed when it is.
-            Ask::Close { gate } => self.disk().map(|disk| {
+            Ask::Close { gate } => self.disk_of(&gate).map(|disk| {
                 let _there_is_one = disk.close_gate(&gate);
                 Answer::Done
             }),
             Ask::CutPower => self.cut_power().map(|()| Answer::Done),
             Ask::RestorePower { survival, seed } => self.restore_power(survival, seed).map(Answer::Lost),
-            Ask::Arm { faults, regions } => self.arm(&faults, regions).map(|()| Answer::Done),
+            Ask::Arm { device, faults, regions } => {
+                self.arm(&device, &faults, regions).map(|()| Answer::Done)
+            }
             Ask::GiveUp => {
-                if let Some(attached) = &self.attached {
+                for attached in &self.attached {
                     let _released = attached.disk.open_all_gates();
                 }
                 self.give_up()?;
@@ -70,9 +73,13 @@ impl Local {
 
     /// Answers those whose gate holds enough by now.
     pub(super) fn look_at_gates(&mut self) -> Result<(), RigError> {
-        let Some(attached) = &self.attached else { return Ok(()) };
+        if self.awaits.is_empty() {
+            return Ok(());
+        }
+        let disks: Vec<&Disk> = self.attached.iter().map(|attached| &attached.disk).collect();
         let enough = |wait: &mut Await| {
-            let held = held_by(&attached.disk, &wait.gate);
+            // A gate is of one disk.
+            let held: Vec<HeldRequest> = disks.iter().flat_map(|disk| held_by(disk, &wait.gate)).collect();
             (u64::try_from(held.len()).unwrap_or(u64::MAX) >= wait.count).then_some((wait.id, held))
         };
         let mut answers = Vec::new();
@@ -98,57 +105,101 @@ impl Local {
         Ok(())
     }
 
-    fn arm(&self, faults: &[String], regions: BTreeMap<String, Vec<ByteRange>>) -> Result<(), String> {
-        let disk = self.disk()?;
+    fn arm(
+        &self,
+        device: &str,
+        faults: &[String],
+        regions: BTreeMap<String, Vec<ByteRange>>,
+    ) -> Result<(), String> {
+        let disk = &self.attached(Some(device))?.disk;
         for (name, ranges) in regions {
             disk.set_region(&name, ranges);
         }
-        for row in self.rows.iter().filter(|row| faults.contains(&row.name)) {
-            disk.add_fault(row.clone()).map_err(|error| error.to_string())?;
+        for fault in self.rows.iter().filter(|fault| faults.contains(&fault.row.name)) {
+            disk.add_fault(fault.row.clone()).map_err(|error| error.to_string())?;
         }
         Ok(())
     }
 
+    /// Of several disks all stand still before the first is kept: what one of them did after another had stopped would be what
+    /// no cut of the power can leave.
     fn cut_power(&mut self) -> Result<(), String> {
-        let attached = self.attached.as_mut().ok_or(NO_DISK)?;
-        attached.disk.keep_snapshot(CUT);
-        // The unmount is to end, whatever it has to write: nobody sees that again.
-        for fault in attached.disk.faults() {
-            attached.faults_before.extend(attached.disk.remove_fault(&fault.row.name));
+        if self.attached.is_empty() {
+            return Err(NO_DISK.to_owned());
+        }
+        let several = self.attached.len() > 1;
+        for Attached { disk, .. } in self.attached.iter().filter(|_| several) {
+            disk.add_fault(Row {
+                name: CUT.to_owned(),
+                when: When::default(),
+                then: Then::Hold { limit: None },
+            })
+            .map_err(|error| error.to_string())?;
+        }
+        for attached in &mut self.attached {
+            attached.disk.keep_snapshot(CUT);
+        }
+        for attached in &mut self.attached {
+            // The unmount is to end, whatever it has to write: nobody sees that again.
+            for fault in attached.disk.faults() {
+                let removed = attached.disk.remove_fault(&fault.row.name);
+                attached.faults_before.extend(removed.filter(|removed| removed.row.name != CUT));
+            }
         }
         Ok(())
     }
 
     fn restore_power(&mut self, survival: Survival, seed: u64) -> Result<Bytes, String> {
-        let attached = self.attached.as_mut().ok_or(NO_DISK)?;
-        if !attached.disk.restore_snapshot(CUT) {
-            return Err("the power was not cut".to_owned());
+        let mut lost = Bytes::ZERO;
+        for (number, attached) in (0..).zip(&self.attached) {
+            let disk = &attached.disk;
+            if !disk.restore_snapshot(CUT) {
+                return Err("the power was not cut".to_owned());
+            }
+            self.tell_size(attached, disk.size());
+            let _kept = disk.forget_snapshot(CUT);
+            lost = Bytes(lost.0 + lose(disk, survival, seed.wrapping_add(number)).0);
         }
-        let size = attached.disk.size();
-        if let Some(fuse) = &self.fuse {
-            fuse.file.set_size(size);
-        }
-        let _kept = attached.disk.forget_snapshot(CUT);
-        if survival.is_none() {
-            return Ok(attached.disk.power_cut());
-        }
-        let Cut { lost, torn, .. } = attached.disk.power_cut_partly(survival, seed);
-        Ok(Bytes((lost + torn) * SECTOR.0))
+        Ok(lost)
     }
 
-    fn resize(&self, size: Bytes) -> Result<(), String> {
-        let attached = self.attached.as_ref().ok_or(NO_DISK)?;
+    fn resize(&self, device: Option<&str>, size: Bytes) -> Result<(), String> {
+        let attached = self.attached(device)?;
         attached.disk.resize(size).map_err(|error| error.to_string())?;
-        // nbd.ko has its size from the agent, the loop device from its file.
-        if let Some(fuse) = &self.fuse {
-            fuse.file.set_size(size);
-        }
+        self.tell_size(attached, size);
         Ok(())
     }
 
-    fn disk(&self) -> Result<&Disk, String> {
-        self.attached.as_ref().map(|attached| &attached.disk).ok_or_else(|| NO_DISK.to_owned())
+    /// Tells the file behind the loop device its new size. nbd.ko has it from the agent.
+    fn tell_size(&self, attached: &Attached, size: Bytes) {
+        if let Some(fuse) = self.fuses.get(&attached.name) {
+            fuse.file.set_size(size);
+        }
     }
+
+    /// The disk of this name, or the first.
+    fn attached(&self, name: Option<&str>) -> Result<&Attached, String> {
+        let found = match name {
+            Some(name) => self.attached.iter().find(|attached| attached.name == name),
+            None => self.attached.first(),
+        };
+        found.ok_or_else(|| NO_DISK.to_owned())
+    }
+
+    /// The disk that has this gate.
+    fn disk_of(&self, gate: &str) -> Result<&Disk, String> {
+        let device = self.rows.iter().find(|fault| fault.row.name == gate);
+        self.attached(device.map(|fault| fault.device.as_str())).map(|attached| &attached.disk)
+    }
+}
+
+/// Has a disk lose what was in its cache, but for what survives.
+fn lose(disk: &Disk, survival: Survival, seed: u64) -> Bytes {
+    if survival.is_none() {
+        return disk.power_cut();
+    }
+    let Cut { lost, torn, .. } = disk.power_cut_partly(survival, seed);
+    Bytes((lost + torn) * SECTOR.0)
 }
 
 /// The name of the content at the moment that the power was cut.
