@@ -1,6 +1,7 @@
 //! The command line.
 
 mod bundle;
+mod campaign;
 mod ctl;
 mod kernel;
 mod log;
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::rig::RigName;
 pub(crate) use bundle::Bundle;
+pub(crate) use campaign::{Campaign, CampaignRun};
 pub(crate) use ctl::{Ctl, CtlCommand, FaultCommand, SnapshotCommand};
 pub(crate) use kernel::Kernel;
 pub(crate) use log::{Log, Replay};
@@ -30,6 +32,9 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run scenarios: prepare, try, judge, show
     Run(Run),
+    /// Run many trials over what a file varies: a map, a rate, a threshold
+    #[command(subcommand)]
+    Campaign(Campaign),
     /// Run a scenario on several kernels and show what differs: a patch and its base, two releases
     Compare(Compare),
     /// Run any program in a filesystem that is exactly so full, and show what the kernel did to it
@@ -123,6 +128,15 @@ pub(crate) struct Run {
     /// Leave this fault out, with the steps that arm it, wait for it or release it: does the verdict depend on it?
     #[arg(long, value_name = "FAULT")]
     pub(crate) without_fault: Vec<String>,
+    /// Arguments of mkfs instead of the scenario's own: --mkfs='--nodesize 4096'
+    #[arg(long, value_name = "WORDS", value_parser = words, allow_hyphen_values = true)]
+    pub(crate) mkfs: Option<Words>,
+    /// Mount options instead of the scenario's own, as mount -o takes them
+    #[arg(long, value_name = "OPTIONS")]
+    pub(crate) mount: Option<String>,
+    /// What kind of disk it is during the phases: a profile by its name, or a file as in configs/devices/. Its size is the scenario's
+    #[arg(long, value_name = "PROFILE")]
+    pub(crate) config: Option<String>,
     #[command(flatten)]
     pub(crate) rig: Rig,
     /// The kernel to run it on, once for each: a name of `brim kernel list`, a file, or `running`, which it is if not given
@@ -257,6 +271,14 @@ pub(crate) struct Exec {
     /// The program and its arguments
     #[arg(last = true, required = true)]
     pub(crate) command: Vec<String>,
+}
+
+/// Words that stand together in one argument.
+#[derive(Clone, Debug)]
+pub(crate) struct Words(pub(crate) Vec<String>);
+
+fn words(text: &str) -> Result<Words, String> {
+    shlex::split(text).map(Words).ok_or_else(|| "a quotation mark has no other".to_owned())
 }
 
 fn name_and_value(text: &str) -> Result<(String, String), String> {

@@ -1,6 +1,7 @@
 //! The subcommands, one file each.
 
 pub(crate) mod bundle;
+pub(crate) mod campaign;
 pub(crate) mod catalogue;
 pub(crate) mod compare;
 pub(crate) mod ctl;

@@ -108,6 +108,9 @@ pub(crate) enum Error {
     /// SIGINT or SIGTERM came.
     #[error("interrupted: everything of this run is taken away")]
     Interrupted,
+    /// SIGINT or SIGTERM came while a campaign was at work.
+    #[error("interrupted: what was done is kept, and the same command goes on with it")]
+    CampaignInterrupted,
     /// The rig failed.
     #[error("the rig failed")]
     Rig {
@@ -173,7 +176,7 @@ impl Error {
             | Self::Bundle { .. }
             | Self::Usage { .. } => Exit::Usage,
             Self::Kernel(error) if error.is_usage() => Exit::Usage,
-            Self::Interrupted => Exit::Interrupted,
+            Self::Interrupted | Self::CampaignInterrupted => Exit::Interrupted,
             Self::State { .. } => Exit::Inconclusive,
             Self::Part { exit, .. } => Exit::Program(*exit),
             Self::Refused { .. } => Exit::Unexpected,

@@ -164,15 +164,7 @@ impl<'a> Executor<'a> {
     fn prepare(&mut self, plan: &Plan) -> Result<(), RigError> {
         let started = Instant::now();
         let Fill { data_free, metadata_free } = plan.prepare.fill;
-        let preparation = Preparation {
-            devices: plan.devices.clone(),
-            filesystem: plan.filesystem.clone(),
-            steps: plan.prepare.steps.clone(),
-            seed: self.settings.seed,
-            step_limit: plan.step_limit,
-            fill: plan.prepare.fill,
-            parity: plan.has_parity(),
-        };
+        let preparation = preparation(plan, self.settings.seed);
         let State { counters, failed } = match self.origin {
             Some(origin) => self.rig.adopt(&preparation, origin)?,
             None => self.rig.prepare(&preparation)?,
@@ -189,7 +181,7 @@ impl<'a> Executor<'a> {
 
     fn trial(&mut self, plan: &Plan, number: u32) -> Result<TrialVerdict, RigError> {
         self.emit(Event::Trial { trial: number });
-        let trial = self.order(plan, number);
+        let trial = order(plan, self.settings.seed, number);
         let (sink, journal) = (&mut *self.sink, &mut self.journal);
         self.rig.trial(&trial, &mut |event| {
             sink(&event);
@@ -208,7 +200,8 @@ impl<'a> Executor<'a> {
         plan: &Plan,
         numbers: RangeInclusive<u32>,
     ) -> Result<Vec<TrialVerdict>, RigError> {
-        let trials: Vec<Trial> = numbers.clone().map(|number| self.order(plan, number)).collect();
+        let trials: Vec<Trial> =
+            numbers.clone().map(|number| order(plan, self.settings.seed, number)).collect();
         let seen = self.rig.side_by_side(&trials)?;
         let mut verdicts = Vec::new();
         for (number, events) in numbers.zip(seen) {
@@ -225,20 +218,6 @@ impl<'a> Executor<'a> {
         let verdict = judge::trial(plan, number, &self.journal);
         self.emit(Event::TrialVerdict(verdict.clone()));
         verdict
-    }
-
-    fn order(&self, plan: &Plan, number: u32) -> Trial {
-        let order = TrialOrder {
-            trial: number,
-            seed: self.settings.seed,
-            phases: plan.phases.clone(),
-            step_limit: plan.step_limit,
-            faults: plan.faults.iter().map(|fault| fault_order(plan, fault)).collect(),
-            // The rig knows what its preparation has written.
-            written: brim_agent::Written::default(),
-        };
-        let dice = self.settings.seed.wrapping_add(u64::from(number).wrapping_mul(TRIAL_STRIDE));
-        Trial { order, faults: plan.faults.clone(), dice }
     }
 
     fn verdict(&self, plan: &Plan, trials: &[TrialVerdict], seconds: f64, command: String) -> VerdictEvent {
@@ -273,6 +252,34 @@ impl<'a> Executor<'a> {
             command,
         }
     }
+}
+
+/// The state that trials of a plan begin in. What its steps write is drawn from `seed`; without steps it is no part of it.
+pub(crate) fn preparation(plan: &Plan, seed: u64) -> Preparation {
+    Preparation {
+        devices: plan.devices.clone(),
+        filesystem: plan.filesystem.clone(),
+        steps: plan.prepare.steps.clone(),
+        seed: if plan.prepare.steps.is_empty() { 0 } else { seed },
+        step_limit: plan.step_limit,
+        fill: plan.prepare.fill,
+        parity: plan.has_parity(),
+    }
+}
+
+/// Trial `number` of a plan, drawn from `seed`.
+pub(crate) fn order(plan: &Plan, seed: u64, number: u32) -> Trial {
+    let order = TrialOrder {
+        trial: number,
+        seed,
+        phases: plan.phases.clone(),
+        step_limit: plan.step_limit,
+        faults: plan.faults.iter().map(|fault| fault_order(plan, fault)).collect(),
+        // The rig knows what its preparation has written.
+        written: brim_agent::Written::default(),
+    };
+    let dice = seed.wrapping_add(u64::from(number).wrapping_mul(TRIAL_STRIDE));
+    Trial { order, faults: plan.faults.clone(), dice }
 }
 
 fn fault_order(plan: &Plan, Fault { device, row }: &Fault) -> FaultOrder {

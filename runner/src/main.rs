@@ -6,6 +6,7 @@
 )]
 
 mod bundle;
+mod campaign;
 mod catalogue;
 mod cli;
 mod command;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
     }
     let result = match Cli::parse().command {
         Command::Run(arguments) => command::run::run(&arguments),
+        Command::Campaign(subcommand) => command::campaign::campaign(&subcommand),
         Command::Compare(arguments) => command::compare::compare(&arguments),
         Command::Exec(arguments) => command::exec::exec(&arguments.brim, &arguments.command),
         Command::Shell(brim) => command::exec::shell(&brim),

@@ -13,6 +13,8 @@ mod administration;
 mod bench;
 #[path = "system/bundles.rs"]
 mod bundles;
+#[path = "system/campaign.rs"]
+mod campaign;
 #[path = "system/ctl.rs"]
 mod ctl;
 #[path = "system/devices.rs"]
@@ -51,6 +53,8 @@ mod run;
 mod serve;
 #[path = "system/shrink.rs"]
 mod shrink;
+#[path = "system/slurm.rs"]
+mod slurm;
 #[path = "system/workers.rs"]
 mod workers;
 
@@ -89,6 +93,8 @@ fn main() {
         machines::tests(),
         guests::tests(),
         guest_end::tests(),
+        campaign::tests(),
+        slurm::tests(),
     ];
     let trials = tests.into_iter().flatten().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit();

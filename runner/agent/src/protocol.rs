@@ -67,7 +67,7 @@ pub enum Command {
     },
     /// Unmount the filesystem.
     Unmount,
-    /// Unmount the filesystem, and take all block devices and FUSE mounts away.
+    /// Unmount the filesystem, and take all block devices away. The FUSE filesystems stay, for the next disks of their names.
     Detach,
     /// The answer to a [`Message::Ask`], or why the executor could not do what it was asked.
     Answer {

@@ -199,6 +199,17 @@ impl<'a> Ledger<'a> {
         (done, all, trials.min(limit))
     }
 
+    /// How many trials count so far, and how many of them reproduced and were inconclusive.
+    #[must_use]
+    pub fn counts(&self) -> (u64, u64, u64) {
+        let cells = self.rows.iter().flat_map(Row::cells).map(|(_, cell)| cell);
+        cells.fold((0, 0, 0), |(trials, hits, doubts), cell| {
+            let tally = cell.tally();
+            let counted = tally.trials() + u64::from(cell.inconclusive());
+            (trials + counted, hits + u64::from(tally.hits), doubts + u64::from(cell.inconclusive()))
+        })
+    }
+
     fn counted(&self) -> u64 {
         self.rows.iter().map(Row::counted).sum()
     }
@@ -335,7 +346,12 @@ impl Sum {
             high: rounded(high),
             confidence,
         });
-        let known = cell.known.iter().find(|known| brim_trial::kernel::meets(release, &known.kernel));
+        let runs = ended != CellEnded::Failed;
+        let known = cell
+            .known
+            .iter()
+            .filter(|_| runs)
+            .find(|known| brim_trial::kernel::meets(release, &known.kernel));
         let as_known = known.map(|known| records.iter().all(|record| record.verdict == Some(known.verdict)));
         self.cells.push(CellResult {
             cell: cell.clone(),

@@ -168,6 +168,12 @@ impl Tried {
         self.tally
     }
 
+    /// How many of those that count were inconclusive.
+    #[must_use]
+    pub fn inconclusive(&self) -> u32 {
+        self.inconclusive
+    }
+
     /// On which side of the rate that is searched for it is, where that can be said.
     pub(crate) fn side(&self) -> Option<Side> {
         match (self.ended?, self.rule?) {

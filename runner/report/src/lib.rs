@@ -1,5 +1,6 @@
 //! What a run has to say for itself, as text. A function of the journal alone: nothing here looks at the machine.
 
+pub mod campaign;
 pub mod evidence;
 pub mod explain;
 pub mod html;

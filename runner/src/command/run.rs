@@ -5,7 +5,7 @@ use std::path::Path;
 use brim_report::junit::{self, Case};
 use brim_report::kernels::{self, Row};
 use brim_report::verdict;
-use brim_scenario::Settings as ScenarioSettings;
+use brim_scenario::{Profile, Settings as ScenarioSettings};
 use brim_trial::event::VerdictEvent;
 use brim_trial::{Event, JournalLine, Plan, Verdict};
 
@@ -18,6 +18,7 @@ use crate::executor::{self, Executor, Settings};
 use crate::interrupt::Interrupt;
 use crate::kernel::{self, Kernel};
 use crate::output::{self, Progress};
+use crate::profile;
 use crate::rig::RigName;
 
 /// Runs every scenario that was named on every kernel that was, and gives the exit code of the worst, or the one that
@@ -50,11 +51,15 @@ fn run_all(arguments: &cli::Run) -> Result<Exit, Error> {
         filesystem: arguments.parameters.filesystem,
         set: arguments.parameters.set.clone(),
     };
+    let profile = arguments.config.as_deref().map(profile::find).transpose()?;
     let mut scenarios = Vec::new();
     for word in &arguments.scenarios {
         let entry = catalogue::find(word)?;
         let mut plans = entry.scenario.plans(&settings)?;
         plans.iter_mut().try_for_each(|plan| without_faults(plan, &arguments.without_fault))?;
+        for plan in &mut plans {
+            adjust(plan, arguments, profile.as_ref());
+        }
         scenarios.push((entry, plans));
     }
     let kernels = Kernel::find_all(&arguments.kernel, arguments.modules.as_deref())?;
@@ -130,6 +135,20 @@ fn table<'a>(names: &[&'a str], verdicts: impl Iterator<Item = Option<&'a Vec<Ve
     let rows: Vec<Row<'_>> = names.iter().zip(verdicts).map(row).collect();
     for line in kernels::table(&rows, output::style(&std::io::stdout())) {
         output::line(&line);
+    }
+}
+
+/// What the command line says of the filesystem and the disk.
+fn adjust(plan: &mut Plan, arguments: &cli::Run, profile: Option<&Profile>) {
+    if let Some(cli::Words(mkfs)) = &arguments.mkfs {
+        plan.filesystem.mkfs.clone_from(mkfs);
+    }
+    if let Some(mount) = &arguments.mount {
+        plan.filesystem.mount =
+            mount.split(',').filter(|option| !option.is_empty()).map(ToOwned::to_owned).collect();
+    }
+    if let Some(profile) = profile {
+        plan.on_disk(profile.write_cache, &profile.faults);
     }
 }
 
@@ -242,6 +261,17 @@ impl Run<'_> {
         for fault in &arguments.without_fault {
             option("--without-fault", fault.clone());
         }
+        if let Some(config) = &arguments.config {
+            option("--config", config.clone());
+        }
+        if let Some(cli::Words(mkfs)) = &arguments.mkfs {
+            let mkfs = shlex::try_join(mkfs.iter().map(String::as_str)).unwrap_or_else(|_| mkfs.join(" "));
+            words.push(format!("--mkfs={mkfs}"));
+        }
+        if let Some(mount) = &arguments.mount {
+            words.push(format!("--mount={mount}"));
+        }
+        let mut option = |name: &str, value: String| words.extend([name.to_owned(), value]);
         option("--seed", format!("{:#x}", seed(arguments)));
         if arguments.trials > 1 {
             option("--trials", arguments.trials.to_string());

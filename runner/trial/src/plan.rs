@@ -233,23 +233,22 @@ impl Plan {
         true
     }
 
-    /// Puts it on another kind of disk, each of them if there are several: `rows` are in force before its own. What was known is
-    /// known no more.
+    /// Puts it on another kind of disks: on each, `rows` are in force before its own. What was known is known no more.
     pub fn on_disk(&mut self, write_cache: bool, rows: &[Row]) {
-        // Its own faults keep their names, which steps may speak of.
-        let own: Vec<&str> = self.faults.iter().map(|fault| fault.row.name.as_str()).collect();
+        // Its own faults keep their names, which steps may speak of, and no two rows have one name.
         let several = self.devices.len() > 1;
+        let own = |name: &str| several || self.faults.iter().any(|fault| fault.row.name == name);
         let mut faults = Vec::new();
         for device in &mut self.devices {
             device.write_cache |= write_cache;
-            for row in rows {
-                let name = match &row.name {
-                    name if several => format!("{} {name}", device.name),
-                    name if own.contains(&name.as_str()) => format!("disk {name}"),
-                    name => name.clone(),
+            faults.extend(rows.iter().map(|row| {
+                let name = if own(&row.name) {
+                    format!("{} of {}", row.name, device.name)
+                } else {
+                    row.name.clone()
                 };
-                faults.push(Fault { device: device.name.clone(), row: Row { name, ..row.clone() } });
-            }
+                Fault { device: device.name.clone(), row: Row { name, ..row.clone() } }
+            }));
         }
         faults.append(&mut self.faults);
         self.faults = faults;
