@@ -15,6 +15,11 @@ need systemd systemd-socket-activate
 need user-mode-linux linux.uml
 need qemu-system-x86 qemu-system-x86_64
 need util-linux fstrim blkdiscard findmnt
+# The reports are opened in a browser: some 100 MB, and half a minute.
+need chromium chromium
+# A campaign as an array job.
+need munge munged
+need slurm-wlm sbatch slurmctld slurmd
 install_missing
 
 # The release that the settings in deny.toml were written for.

@@ -2,6 +2,7 @@
 
 mod clock;
 mod content;
+mod direct;
 mod execute;
 mod faults;
 mod gates;

@@ -59,6 +59,16 @@ pub(crate) fn all() -> Vec<Result<Entry, Error>> {
     files.iter().map(|file| parse(&name(file.path()), file.contents_utf8().unwrap_or_default())).collect()
 }
 
+/// The names of the scenarios of the catalogue, in order.
+pub(crate) fn names() -> Vec<String> {
+    let mut files = Vec::new();
+    walk(&CATALOGUE, &mut files);
+    let mut names: Vec<String> =
+        files.iter().map(|file| file.path().with_extension("").display().to_string()).collect();
+    names.sort();
+    names
+}
+
 /// Every scenario file under `directory`, in the order of their paths.
 pub(crate) fn files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut files = Vec::new();

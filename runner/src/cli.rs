@@ -1,5 +1,7 @@
 //! The command line.
 
+mod bundle;
+mod campaign;
 mod ctl;
 mod kernel;
 mod log;
@@ -11,6 +13,8 @@ use brim_trial::{Bytes, FilesystemKind};
 use clap::{Args, Parser, Subcommand};
 
 use crate::rig::RigName;
+pub(crate) use bundle::Bundle;
+pub(crate) use campaign::{Campaign, CampaignRun};
 pub(crate) use ctl::{Ctl, CtlCommand, FaultCommand, SnapshotCommand};
 pub(crate) use kernel::Kernel;
 pub(crate) use log::{Log, Replay};
@@ -28,6 +32,9 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run scenarios: prepare, try, judge, show
     Run(Run),
+    /// Run many trials over what a file varies: a map, a rate, a threshold
+    #[command(subcommand)]
+    Campaign(Campaign),
     /// Run a scenario on several kernels and show what differs: a patch and its base, two releases
     Compare(Compare),
     /// Run any program in a filesystem that is exactly so full, and show what the kernel did to it
@@ -41,6 +48,13 @@ pub(crate) enum Command {
     /// Show what a write log has, or replay it
     #[command(subcommand)]
     Log(Log),
+    /// Show journals again: as text, or as one HTML file
+    Report(Report),
+    /// Make a scenario that fails smaller, while it fails in the same way
+    Shrink(Shrink),
+    /// Show what a bundle has, or write the mail about it
+    #[command(subcommand)]
+    Bundle(Bundle),
     /// Get, list and show kernels for guests
     #[command(subcommand)]
     Kernel(Kernel),
@@ -110,7 +124,7 @@ pub(crate) struct Parameters {
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     /// Scenario files, names from the catalogue, or patterns of such names: 'btrfs/*'. Several end in a table
-    #[arg(required = true)]
+    #[arg(required_unless_present = "bundle")]
     pub(crate) scenarios: Vec<String>,
     /// Run the control of each scenario too, the smallest change that makes its verdict another: does it flip?
     #[arg(long, conflicts_with = "git_bisect")]
@@ -123,6 +137,15 @@ pub(crate) struct Run {
     /// Leave this fault out, with the steps that arm it, wait for it or release it: does the verdict depend on it?
     #[arg(long, value_name = "FAULT")]
     pub(crate) without_fault: Vec<String>,
+    /// Arguments of mkfs instead of the scenario's own: --mkfs='--nodesize 4096'
+    #[arg(long, value_name = "WORDS", value_parser = words, allow_hyphen_values = true)]
+    pub(crate) mkfs: Option<Words>,
+    /// Mount options instead of the scenario's own, as mount -o takes them
+    #[arg(long, value_name = "OPTIONS")]
+    pub(crate) mount: Option<String>,
+    /// What kind of disk it is during the phases: a profile by its name, or a file as in configs/devices/. Its size is the scenario's
+    #[arg(long, value_name = "PROFILE")]
+    pub(crate) config: Option<String>,
     #[command(flatten)]
     pub(crate) rig: Rig,
     /// The kernel to run it on, once for each: a name of `brim kernel list`, a file, or `running`, which it is if not given
@@ -131,6 +154,10 @@ pub(crate) struct Run {
     /// The modules of a kernel that is a file: a directory with modules.dep; none if everything is built in
     #[arg(long, value_name = "DIR", requires = "kernel")]
     pub(crate) modules: Option<PathBuf>,
+    /// With scenarios: put each set of parameters into a bundle that somebody else can rerun, in this directory, or in this one
+    /// NAME.brim.tar.gz. Without scenarios: run that bundle again, on the disk that is in it
+    #[arg(long, value_name = "DIR|FILE")]
+    pub(crate) bundle: Option<PathBuf>,
     /// Write the verdicts to this file too, in the XML of `JUnit`
     #[arg(long, value_name = "FILE")]
     pub(crate) junit: Option<PathBuf>,
@@ -138,6 +165,9 @@ pub(crate) struct Run {
     /// after the other: see brim log. On rigs whose disk is on this side of the kernel
     #[arg(long, value_name = "FILE")]
     pub(crate) log: Option<PathBuf>,
+    /// Write one HTML file with the timeline, the map, the evidence: see brim report
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
     /// Exit as `git bisect run` wants it: 1 where it is reproduced, 0 where it is not, 125 where nothing can be said, 128 to
     /// stop it where the scenario or the kernel is none
     #[arg(long)]
@@ -145,6 +175,44 @@ pub(crate) struct Run {
     /// Print the journal as JSON lines instead of text
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Report {
+    /// Journals (what `brim run --json` printed; `-` is standard input), bundles, or directories with journals
+    #[arg(required = true, value_name = "JOURNAL")]
+    pub(crate) journals: Vec<PathBuf>,
+    /// Write one HTML file with the timeline, the map, the evidence
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// Write the verdicts to this file, in the XML of `JUnit`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) junit: Option<PathBuf>,
+    /// Print the verdicts as JSON lines instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Shrink {
+    /// A scenario file, a name from the catalogue, or a bundle
+    pub(crate) scenario: String,
+    #[command(flatten)]
+    pub(crate) parameters: Parameters,
+    /// How often each smaller one is tried
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) trials: u32,
+    /// In how many of these trials it has to fail in the same way; in most of them if not given
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) hits: Option<u32>,
+    #[command(flatten)]
+    pub(crate) rig: Rig,
+    /// The kernel to try it on: a name of `brim kernel list`, a file, or `running`; that of the bundle, or the running one, if not given
+    #[arg(long, value_name = "KERNEL")]
+    pub(crate) kernel: Option<String>,
+    /// Where the scenario that is left is written
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -169,10 +237,13 @@ pub(crate) struct Rig {
     /// Where the kernel runs and how it gets the disk
     #[arg(long, default_value = "auto", value_name = "RIG")]
     pub(crate) rig: RigName,
-    /// The seed of everything drawn, decimal or 0x…
-    #[arg(long, default_value = "1", value_parser = seed)]
-    pub(crate) seed: u64,
+    /// The seed of everything drawn, decimal or 0x…; 1, or that of the bundle, if not given
+    #[arg(long, value_parser = seed)]
+    pub(crate) seed: Option<u64>,
 }
+
+/// What everything is drawn from where nobody says.
+pub(crate) const SEED: u64 = 1;
 
 /// A filesystem at the brim.
 #[derive(Clone, Debug, Args)]
@@ -213,6 +284,14 @@ pub(crate) struct Exec {
     /// The program and its arguments
     #[arg(last = true, required = true)]
     pub(crate) command: Vec<String>,
+}
+
+/// Words that stand together in one argument.
+#[derive(Clone, Debug)]
+pub(crate) struct Words(pub(crate) Vec<String>);
+
+fn words(text: &str) -> Result<Words, String> {
+    shlex::split(text).map(Words).ok_or_else(|| "a quotation mark has no other".to_owned())
 }
 
 fn name_and_value(text: &str) -> Result<(String, String), String> {

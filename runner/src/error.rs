@@ -77,6 +77,26 @@ pub(crate) enum Error {
         path: PathBuf,
         source: io::Error,
     },
+    /// A journal could not be read.
+    #[error("cannot read {}", path.display())]
+    #[diagnostic(help("a journal is what `brim run … --json` prints"))]
+    Journal {
+        /// The file.
+        path: PathBuf,
+        source: io::Error,
+    },
+    /// A bundle could not be read or written.
+    #[error("cannot {what} {}", path.display())]
+    #[diagnostic(help(
+        "a bundle is a NAME.brim.tar.gz; bundles of several sets of parameters go into a directory"
+    ))]
+    Bundle {
+        /// What could not be done with it.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        source: io::Error,
+    },
     /// A word on the command line is wrong.
     #[error("{what}")]
     Usage {
@@ -88,6 +108,9 @@ pub(crate) enum Error {
     /// SIGINT or SIGTERM came.
     #[error("interrupted: everything of this run is taken away")]
     Interrupted,
+    /// SIGINT or SIGTERM came while a campaign was at work.
+    #[error("interrupted: what was done is kept, and the same command goes on with it")]
+    CampaignInterrupted,
     /// The rig failed.
     #[error("the rig failed")]
     Rig {
@@ -147,9 +170,13 @@ impl Error {
     /// The exit code for this error.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Scenario(_) | Self::Read { .. } | Self::Usage { .. } => Exit::Usage,
+            Self::Scenario(_)
+            | Self::Read { .. }
+            | Self::Journal { .. }
+            | Self::Bundle { .. }
+            | Self::Usage { .. } => Exit::Usage,
             Self::Kernel(error) if error.is_usage() => Exit::Usage,
-            Self::Interrupted => Exit::Interrupted,
+            Self::Interrupted | Self::CampaignInterrupted => Exit::Interrupted,
             Self::State { .. } => Exit::Inconclusive,
             Self::Part { exit, .. } => Exit::Program(*exit),
             Self::Refused { .. } => Exit::Unexpected,

@@ -1,16 +1,18 @@
 //! Runs plans on a rig: has a state prepared once, trials begin in it, and keeps the journal.
 
-use std::ops::RangeInclusive;
+use std::collections::BTreeMap;
+use std::ops::{ControlFlow, RangeInclusive};
 use std::time::Instant;
 
 use brim_agent::protocol::{FaultOrder, TrialOrder};
+use brim_device::Store;
 use brim_trial::event::{MeasuredRate, Prepared, Run, VerdictEvent};
 use brim_trial::plan::{Fault, Fill};
-use brim_trial::{Event, Interval, Plan, TrialVerdict, judge};
+use brim_trial::{Event, Interval, Plan, TrialVerdict, Verdict, judge};
 
 use crate::error::Error;
 use crate::kernel::Kernel;
-use crate::rig::workbench::{Preparation, State, Trial};
+use crate::rig::workbench::{Image, Preparation, State, Trial};
 use crate::rig::{Rig, RigError};
 use crate::write_log::RunLog;
 
@@ -22,6 +24,8 @@ const TRIAL_STRIDE: u64 = 0x9e37_79b9_7f4a_7c15;
 pub(crate) struct Settings {
     /// How many trials for each plan.
     pub(crate) trials: u32,
+    /// The number of the first: what is drawn in a trial depends on its number.
+    pub(crate) first: u32,
     /// The seed of everything drawn.
     pub(crate) seed: u64,
     /// How many plans other executors have run before.
@@ -38,6 +42,15 @@ pub(crate) fn allow(plan: &Plan, kernel: Option<&Kernel>) -> Result<(), Error> {
     })
 }
 
+/// Disks of a run.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    /// What every trial began with.
+    pub(crate) before: Image,
+    /// What the first trial with a verdict left, where the rig could tell.
+    pub(crate) after: BTreeMap<Verdict, Vec<Store>>,
+}
+
 /// Runs one plan after the other; what they have in common is made once.
 pub(crate) struct Executor<'a> {
     settings: Settings,
@@ -46,12 +59,17 @@ pub(crate) struct Executor<'a> {
     /// Which run this is of all, from 1.
     run: u32,
     sink: &'a mut dyn FnMut(&Event),
+    /// What trials begin with, where it is not to be prepared.
+    origin: Option<&'a Image>,
+    keeps_disks: bool,
+    kept: Option<Kept>,
 }
 
 impl<'a> Executor<'a> {
     /// An executor that tells every event to `sink` as it happens.
     pub(crate) fn new(settings: Settings, rig: Box<dyn Rig>, sink: &'a mut dyn FnMut(&Event)) -> Self {
-        Self { settings, rig, journal: Vec::new(), run: settings.runs_before, sink }
+        let run = settings.runs_before;
+        Self { settings, rig, journal: Vec::new(), run, sink, origin: None, keeps_disks: false, kept: None }
     }
 
     /// Has a write log kept of what follows, where the rig can.
@@ -67,6 +85,21 @@ impl<'a> Executor<'a> {
     /// How many plans have been run, with those before.
     pub(crate) fn runs(&self) -> u32 {
         self.run
+    }
+
+    /// Has the trials begin with this disk.
+    pub(crate) fn begin_with(&mut self, origin: &'a Image) {
+        self.origin = Some(origin);
+    }
+
+    /// Has the disks of each run be kept.
+    pub(crate) fn keep_disks(&mut self) {
+        self.keeps_disks = true;
+    }
+
+    /// The disks of the last run.
+    pub(crate) fn take_kept(&mut self) -> Option<Kept> {
+        self.kept.take()
     }
 
     /// Runs one plan to its verdict. `command` is the one line that runs it again.
@@ -87,13 +120,16 @@ impl<'a> Executor<'a> {
             filesystem: plan.filesystem.kind,
             seed: self.settings.seed,
             trials: self.settings.trials,
+            plan: Some(Box::new(plan.clone())),
         }));
         self.prepare(plan)?;
         let mut trials = Vec::new();
         // A state that was not reached is no state to try anything in; the judge says which number was off.
-        let wanted = if judge::unreached(plan, &self.journal).is_none() { self.settings.trials } else { 0 };
+        let reached = judge::unreached(plan, &self.journal).is_none();
+        let first = self.settings.first;
+        let wanted = if reached { self.settings.trials.saturating_add(first - 1) } else { 0 };
         let at_once = u32::try_from(self.rig.at_once()).unwrap_or(1).max(1);
-        let mut next = 1;
+        let mut next = first;
         while next <= wanted {
             let last = wanted.min(next.saturating_add(at_once - 1));
             if next == last {
@@ -113,6 +149,39 @@ impl<'a> Executor<'a> {
         (self.sink)(event);
     }
 
+    /// The release of the kernel that trials run on.
+    pub(crate) fn kernel(&self) -> &str {
+        self.rig.kernel()
+    }
+
+    /// How many trials are asked for.
+    pub(crate) fn trials(&self) -> u32 {
+        self.settings.trials
+    }
+
+    /// Runs trials of a plan one by one until `enough` has seen what it wants; it is given the verdict of each, and all events of the
+    /// plan. None runs where the state was not reached.
+    pub(crate) fn try_out(
+        &mut self,
+        plan: &Plan,
+        enough: &mut dyn FnMut(&TrialVerdict, &[Event]) -> ControlFlow<()>,
+    ) -> Result<(), RigError> {
+        self.journal.clear();
+        self.prepare(plan)?;
+        if judge::unreached(plan, &self.journal).is_some() {
+            return Ok(());
+        }
+        for number in
+            (self.settings.first..).take(usize::try_from(self.settings.trials).unwrap_or(usize::MAX))
+        {
+            let verdict = self.trial(plan, number)?;
+            if enough(&verdict, &self.journal).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     fn emit(&mut self, event: Event) {
         (self.sink)(&event);
         self.journal.push(event);
@@ -122,15 +191,14 @@ impl<'a> Executor<'a> {
     fn prepare(&mut self, plan: &Plan) -> Result<(), RigError> {
         let started = Instant::now();
         let Fill { data_free, metadata_free } = plan.prepare.fill;
-        let State { counters, failed } = self.rig.prepare(&Preparation {
-            devices: plan.devices.clone(),
-            filesystem: plan.filesystem.clone(),
-            steps: plan.prepare.steps.clone(),
-            seed: self.settings.seed,
-            step_limit: plan.step_limit,
-            fill: plan.prepare.fill,
-            parity: plan.has_parity(),
-        })?;
+        let preparation = preparation(plan, self.settings.seed);
+        let State { counters, failed } = match self.origin {
+            Some(origin) => self.rig.adopt(&preparation, origin)?,
+            None => self.rig.prepare(&preparation)?,
+        };
+        if self.keeps_disks {
+            self.kept = Some(Kept { before: self.rig.image()?, after: BTreeMap::new() });
+        }
         let seconds = seconds(started);
         let (data_free_wanted, metadata_free_wanted) = (data_free, metadata_free);
         let prepared = Prepared { data_free_wanted, metadata_free_wanted, counters, failed, seconds };
@@ -140,13 +208,21 @@ impl<'a> Executor<'a> {
 
     fn trial(&mut self, plan: &Plan, number: u32) -> Result<TrialVerdict, RigError> {
         self.emit(Event::Trial { trial: number });
-        let trial = self.order(plan, number);
+        let mut trial = order(plan, self.settings.seed, number);
+        if self.run > 1 {
+            // A log of several runs has several trials of each number.
+            trial.name = format!("run {} trial {number}", self.run);
+        }
         let (sink, journal) = (&mut *self.sink, &mut self.journal);
         self.rig.trial(&trial, &mut |event| {
             sink(&event);
             journal.push(event);
         })?;
-        Ok(self.judge(plan, number))
+        let verdict = self.judge(plan, number);
+        if let (Some(kept), Some(left)) = (&mut self.kept, self.rig.take_left()) {
+            kept.after.entry(verdict.verdict).or_insert(left);
+        }
+        Ok(verdict)
     }
 
     /// Trials that the rig runs at the same time; the journal has one after the other.
@@ -155,7 +231,8 @@ impl<'a> Executor<'a> {
         plan: &Plan,
         numbers: RangeInclusive<u32>,
     ) -> Result<Vec<TrialVerdict>, RigError> {
-        let trials: Vec<Trial> = numbers.clone().map(|number| self.order(plan, number)).collect();
+        let trials: Vec<Trial> =
+            numbers.clone().map(|number| order(plan, self.settings.seed, number)).collect();
         let seen = self.rig.side_by_side(&trials)?;
         let mut verdicts = Vec::new();
         for (number, events) in numbers.zip(seen) {
@@ -172,26 +249,6 @@ impl<'a> Executor<'a> {
         let verdict = judge::trial(plan, number, &self.journal);
         self.emit(Event::TrialVerdict(verdict.clone()));
         verdict
-    }
-
-    fn order(&self, plan: &Plan, number: u32) -> Trial {
-        let order = TrialOrder {
-            trial: number,
-            seed: self.settings.seed,
-            phases: plan.phases.clone(),
-            step_limit: plan.step_limit,
-            faults: plan.faults.iter().map(|fault| fault_order(plan, fault)).collect(),
-            wanted: plan.wanted(),
-            // The rig knows what its preparation has written.
-            written: brim_agent::Written::default(),
-        };
-        let dice = self.settings.seed.wrapping_add(u64::from(number).wrapping_mul(TRIAL_STRIDE));
-        // A log of several runs has several trials of each number.
-        let name = match self.run {
-            0 | 1 => format!("trial {number}"),
-            run => format!("run {run} trial {number}"),
-        };
-        Trial { order, faults: plan.faults.clone(), pools: plan.pools.clone(), dice, name }
     }
 
     fn verdict(&self, plan: &Plan, trials: &[TrialVerdict], seconds: f64, command: String) -> VerdictEvent {
@@ -227,6 +284,36 @@ impl<'a> Executor<'a> {
             command,
         }
     }
+}
+
+/// The state that trials of a plan begin in. What its steps write is drawn from `seed`; without steps it is no part of it.
+pub(crate) fn preparation(plan: &Plan, seed: u64) -> Preparation {
+    Preparation {
+        devices: plan.devices.clone(),
+        filesystem: plan.filesystem.clone(),
+        steps: plan.prepare.steps.clone(),
+        seed: if plan.prepare.steps.is_empty() { 0 } else { seed },
+        step_limit: plan.step_limit,
+        fill: plan.prepare.fill,
+        parity: plan.has_parity(),
+    }
+}
+
+/// Trial `number` of a plan, drawn from `seed`.
+pub(crate) fn order(plan: &Plan, seed: u64, number: u32) -> Trial {
+    let order = TrialOrder {
+        trial: number,
+        seed,
+        phases: plan.phases.clone(),
+        step_limit: plan.step_limit,
+        faults: plan.faults.iter().map(|fault| fault_order(plan, fault)).collect(),
+        wanted: plan.wanted(),
+        // The rig knows what its preparation has written.
+        written: brim_agent::Written::default(),
+    };
+    let dice = seed.wrapping_add(u64::from(number).wrapping_mul(TRIAL_STRIDE));
+    let name = format!("trial {number}");
+    Trial { order, faults: plan.faults.clone(), pools: plan.pools.clone(), dice, name }
 }
 
 fn fault_order(plan: &Plan, Fault { device, row }: &Fault) -> FaultOrder {

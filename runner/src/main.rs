@@ -5,6 +5,8 @@
     reason = "the shell that waits: limits and durations are on the real clock"
 )]
 
+mod bundle;
+mod campaign;
 mod catalogue;
 mod cli;
 mod command;
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
     }
     let result = match Cli::parse().command {
         Command::Run(arguments) => command::run::run(&arguments),
+        Command::Campaign(subcommand) => command::campaign::campaign(&subcommand),
         Command::Compare(arguments) => command::compare::compare(&arguments),
         Command::Exec(arguments) => command::exec::exec(&arguments.brim, &arguments.command),
         Command::Shell(brim) => command::exec::shell(&brim),
@@ -45,6 +48,9 @@ fn main() -> ExitCode {
         Command::Ctl(arguments) => command::ctl::ctl(&arguments),
         Command::Log(cli::Log::Show { file, json }) => command::log::show(&file, json),
         Command::Log(cli::Log::Replay(arguments)) => command::log::replay(&arguments),
+        Command::Report(arguments) => command::report::report(&arguments),
+        Command::Shrink(arguments) => command::shrink::run(&arguments),
+        Command::Bundle(subcommand) => command::bundle::bundle(&subcommand),
         Command::Kernel(subcommand) => command::kernel::kernel(&subcommand),
         Command::Check { scenarios } => command::catalogue::check(&scenarios),
         Command::List { markdown: true, directory } => command::catalogue::page(directory.as_deref()),

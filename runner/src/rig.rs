@@ -4,6 +4,7 @@ pub(crate) mod fit;
 pub(crate) mod guest;
 pub(crate) mod local;
 pub(crate) mod qemu;
+mod sampler;
 pub(crate) mod workbench;
 
 use std::io;
@@ -12,6 +13,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use brim_agent::Failure;
+use brim_device::Store;
 use brim_trial::Event;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
@@ -20,7 +22,7 @@ use crate::kernel::{Kernel, KernelError, Kind};
 use crate::rig::guest::{Guest, InitramfsError};
 use crate::rig::local::Link;
 use crate::rig::qemu::MachineError;
-use crate::rig::workbench::{Preparation, State, Trial, Workbench};
+use crate::rig::workbench::{Image, Preparation, State, Trial, Workbench};
 use crate::write_log::RunLog;
 
 /// What plans run on.
@@ -47,6 +49,17 @@ pub(crate) trait Rig {
 
     /// Takes the log, as far as it is by now.
     fn take_log(&mut self) -> Option<RunLog> {
+        None
+    }
+
+    /// The content of the disks prepared last: what every trial begins with.
+    fn image(&mut self) -> Result<Image, RigError>;
+
+    /// Takes `image` for the disks that trials begin in, as if they had been prepared here.
+    fn adopt(&mut self, preparation: &Preparation, image: &Image) -> Result<State, RigError>;
+
+    /// The content that the last trial left on its disks, where that can be had. It is given once.
+    fn take_left(&mut self) -> Option<Vec<Store>> {
         None
     }
 
@@ -121,6 +134,9 @@ pub(crate) enum RigError {
     /// Something failed in a guest.
     #[error("in the guest: {0}")]
     Guest(String),
+    /// The content of a disk did not come through to a guest, or out of it.
+    #[error("the content of the disk did not come through the line to the guest")]
+    Image,
     /// A step of the preparation took too long.
     #[error("{what} in the preparation did not end within its limit")]
     Preparation {

@@ -13,6 +13,10 @@ mod administration;
 mod bench;
 #[path = "system/beside.rs"]
 mod beside;
+#[path = "system/bundles.rs"]
+mod bundles;
+#[path = "system/campaign.rs"]
+mod campaign;
 #[path = "system/conditions.rs"]
 mod conditions;
 #[path = "system/contents.rs"]
@@ -51,12 +55,18 @@ mod program;
 mod races;
 #[path = "system/regions.rs"]
 mod regions;
+#[path = "system/report.rs"]
+mod report;
 #[path = "system/rig.rs"]
 mod rig;
 #[path = "system/run.rs"]
 mod run;
 #[path = "system/serve.rs"]
 mod serve;
+#[path = "system/shrink.rs"]
+mod shrink;
+#[path = "system/slurm.rs"]
+mod slurm;
 #[path = "system/workers.rs"]
 mod workers;
 
@@ -86,6 +96,9 @@ fn main() {
         controls::tests(),
         regions::tests(),
         races::tests(),
+        bundles::tests(),
+        shrink::tests(),
+        report::tests(),
         fill::tests(),
         devices::tests(),
         administration::tests(),
@@ -98,6 +111,8 @@ fn main() {
         machines::tests(),
         guests::tests(),
         guest_end::tests(),
+        campaign::tests(),
+        slurm::tests(),
     ];
     let trials = tests.into_iter().flatten().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit();

@@ -7,6 +7,7 @@
 #![expect(clippy::missing_panics_doc, reason = "to panic is how a target reports")]
 
 mod answer;
+mod bundle;
 mod client;
 mod control;
 mod handshake;
@@ -20,6 +21,7 @@ mod tls;
 mod transmission;
 
 pub use answer::answer;
+pub use bundle::bundle;
 pub use client::client;
 pub use control::control;
 pub use handshake::{client_handshake, client_replies, server_handshake, server_options};
@@ -34,8 +36,9 @@ pub use transmission::{extended_request, reply, request, simple_reply, status_qu
 pub type Body = fn(&[u8]);
 
 /// Every target by the name of its binary and of its corpus.
-pub const TARGETS: [(&str, Body); 18] = [
+pub const TARGETS: [(&str, Body); 19] = [
     ("answer", answer),
+    ("bundle", bundle),
     ("client", client),
     ("client_handshake", client_handshake),
     ("client_replies", client_replies),

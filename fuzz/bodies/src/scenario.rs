@@ -1,6 +1,6 @@
-//! The scenario language: a message or plans, whatever the text.
+//! The scenario language: a message or plans, whatever the text; and plans as text again.
 
-use brim_scenario::{Scenario, ScenarioError, Settings, size};
+use brim_scenario::{Scenario, ScenarioError, Settings, print, size};
 use miette::{GraphicalReportHandler, GraphicalTheme};
 
 /// A scenario's text; behind the first NUL, settings as `name=text`, each ended by another.
@@ -23,6 +23,12 @@ pub fn scenario(data: &[u8]) {
             // What was checked is right with the defaults.
             let plans = scenario.plans(&Settings::default());
             assert!(plans.as_ref().is_ok_and(|plans| plans.len() == 1), "{plans:?}");
+            for plan in plans.iter().flatten() {
+                // A value may end in `$` and stand before a brace: the text would read a parameter.
+                let puts_together = plan.params.values().any(|value| value.contains(['$', '{']));
+                let printed = print(plan, "");
+                assert!(printed.is_ok() || puts_together, "{printed:?} of {plan:?}");
+            }
             let settings = Settings { set, ..Settings::default() };
             let _checked = scenario.plans(&settings).map_err(|error| shown(&error));
         }

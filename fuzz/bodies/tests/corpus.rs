@@ -109,6 +109,7 @@ macro_rules! targets {
 
 targets! {
     answer: 2000,
+    bundle: 500,
     client: 300,
     client_handshake: 2000,
     client_replies: 2000,

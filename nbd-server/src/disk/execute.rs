@@ -74,9 +74,23 @@ pub(super) fn check(incoming: &Incoming<'_>, size: Bytes) -> Result<(), Refusal>
 /// an `NBD_CMD_FLUSH`" have to be durable before that is answered. Here it is all that was executed before the flush is, on
 /// any connection, answered already or not. What waits at a gate was not executed.
 pub(super) fn run(images: &mut Images, incoming: &Incoming<'_>, output: &mut Output) {
+    if incoming.request.op == Op::Read {
+        return read(images.cached(), incoming, output);
+    }
+    match change(images, incoming) {
+        Ok(()) => incoming.how.answer.done(output.bytes()),
+        Err(AccessError::PastEnd { .. }) => {
+            shrunk(incoming, images.cached().size()).put(incoming.how.answer, output.bytes());
+        }
+        Err(_) => Refusal::new(ErrorCode::Eio, "the store refused").put(incoming.how.answer, output.bytes()),
+    }
+}
+
+/// Executes a request that is no read.
+pub(super) fn change(images: &mut Images, incoming: &Incoming<'_>) -> Result<(), AccessError> {
     let Request { op, offset, len, .. } = incoming.request;
     let done = match op {
-        Op::Read => return read(images.cached(), incoming, output),
+        Op::Read => Ok(()),
         Op::Write => match incoming.data {
             Data::Bytes(bytes) => images.write(offset, bytes),
             Data::Pages(payload) => payload.write(images, offset, len),
@@ -90,14 +104,7 @@ pub(super) fn run(images: &mut Images, incoming: &Incoming<'_>, output: &mut Out
         Op::Zeroes => images.zero(offset, len),
     };
     // After a flush there is nothing that FUA could add, and it has no range.
-    let durable = if incoming.how.fua { done.and_then(|()| images.persist(offset, len)) } else { done };
-    match durable {
-        Ok(()) => incoming.how.answer.done(output.bytes()),
-        Err(AccessError::PastEnd { .. }) => {
-            shrunk(incoming, images.cached().size()).put(incoming.how.answer, output.bytes());
-        }
-        Err(_) => Refusal::new(ErrorCode::Eio, "the store refused").put(incoming.how.answer, output.bytes()),
-    }
+    if incoming.how.fua { done.and_then(|()| images.persist(offset, len)) } else { done }
 }
 
 /// Answers a request with the error of a fault; nothing is done.

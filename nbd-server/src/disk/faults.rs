@@ -36,6 +36,13 @@ impl Disk {
         lock(&self.shared.state).faults.entries().iter().map(Fault::from).collect()
     }
 
+    /// How often each row fired, by name and in order: what [`Disk::faults`] says of it, without its histogram.
+    #[must_use]
+    pub fn firings(&self) -> Vec<(String, u64)> {
+        let state = lock(&self.shared.state);
+        state.faults.entries().iter().map(|entry| (entry.row.name.clone(), entry.firings)).collect()
+    }
+
     /// The rows alone, in order.
     pub(crate) fn rows(&self) -> Vec<Row> {
         lock(&self.shared.state).faults.entries().iter().map(|entry| entry.row.clone()).collect()

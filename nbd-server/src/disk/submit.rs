@@ -255,7 +255,7 @@ impl State {
         freed
     }
 
-    fn before_it_frees(&mut self, incoming: &Incoming<'_>) -> Option<Images> {
+    pub(super) fn before_it_frees(&mut self, incoming: &Incoming<'_>) -> Option<Images> {
         (self.may_free(incoming) >= later::FELT).then(|| self.images.fork())
     }
 

@@ -1,13 +1,9 @@
 //! The disks of a run by their names, and the block devices that they are here.
 
-use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-
-use rustix::mount::UnmountFlags;
 
 use crate::Failure;
 use crate::device::Device;
-use crate::failure::Trying;
 
 /// All disks of a run, in order. Steps share them.
 #[derive(Debug, Default)]
@@ -16,41 +12,24 @@ pub(crate) struct Devices(RwLock<Vec<Slot>>);
 #[derive(Debug)]
 struct Slot {
     name: String,
-    /// Where the disk's FUSE filesystem is mounted, if that is how it comes here.
-    fuse: Option<PathBuf>,
     device: Presence,
 }
 
 #[derive(Debug)]
 enum Presence {
-    /// There is no block device yet.
-    Coming,
     Here(Arc<Device>),
     /// It was taken away; what the kernel called it.
     Lost(String),
 }
 
 impl Devices {
-    /// The disk `name` comes by the FUSE filesystem at `path`.
-    pub(crate) fn announce(&self, name: &str, path: PathBuf) {
-        self.write().push(Slot { name: name.to_owned(), fuse: Some(path), device: Presence::Coming });
-    }
-
-    /// Where the FUSE filesystem of the disk `name` is.
-    pub(crate) fn fuse(&self, name: &str) -> Result<PathBuf, Failure> {
-        let slots = self.read();
-        let slot = slots.iter().find(|slot| slot.name == name);
-        slot.and_then(|slot| slot.fuse.clone())
-            .ok_or_else(|| Failure::new(format!("attach the disk `{name}`"), "it has no file"))
-    }
-
     /// The disk `name` is this block device.
     pub(crate) fn attach(&self, name: &str, device: Device) {
         let device = Presence::Here(Arc::new(device));
         let mut slots = self.write();
         match slots.iter_mut().find(|slot| slot.name == name) {
             Some(slot) => slot.device = device,
-            None => slots.push(Slot { name: name.to_owned(), fuse: None, device }),
+            None => slots.push(Slot { name: name.to_owned(), device }),
         }
     }
 
@@ -66,7 +45,7 @@ impl Devices {
         match slot.map(|slot| &slot.device) {
             Some(Presence::Here(device)) => Ok(Arc::clone(device)),
             Some(Presence::Lost(_)) => Err(Failure::new(what(), "it was taken away").refused()),
-            Some(Presence::Coming) | None => Err(Failure::new(what(), "it is not attached")),
+            None => Err(Failure::new(what(), "it is not attached")),
         }
     }
 
@@ -74,7 +53,7 @@ impl Devices {
     pub(crate) fn here(&self) -> Vec<Arc<Device>> {
         let here = |slot: &Slot| match &slot.device {
             Presence::Here(device) => Some(Arc::clone(device)),
-            Presence::Coming | Presence::Lost(_) => None,
+            Presence::Lost(_) => None,
         };
         self.read().iter().filter_map(here).collect()
     }
@@ -83,7 +62,7 @@ impl Devices {
     pub(crate) fn named(&self) -> Vec<(String, Arc<Device>)> {
         let here = |slot: &Slot| match &slot.device {
             Presence::Here(device) => Some((slot.name.clone(), Arc::clone(device))),
-            Presence::Coming | Presence::Lost(_) => None,
+            Presence::Lost(_) => None,
         };
         self.read().iter().filter_map(here).collect()
     }
@@ -91,11 +70,10 @@ impl Devices {
     /// What the kernel calls or called each of them: `loop0`.
     pub(crate) fn kernel_names(&self) -> Vec<String> {
         let named = |slot: &Slot| match &slot.device {
-            Presence::Here(device) => Some(device.name().to_owned()),
-            Presence::Lost(name) => Some(name.clone()),
-            Presence::Coming => None,
+            Presence::Here(device) => device.name().to_owned(),
+            Presence::Lost(name) => name.clone(),
         };
-        self.read().iter().filter_map(named).collect()
+        self.read().iter().map(named).collect()
     }
 
     /// Takes the disk `name` away for good. Nothing may have it mounted.
@@ -110,15 +88,16 @@ impl Devices {
                 .with_help("a disk is lost once in a trial: does the phase go round, as with `until`?"));
         };
         let lost = Presence::Lost(device.name().to_owned());
-        slot.detach(lost)
+        let device = std::mem::replace(&mut slot.device, lost);
+        device.detach(name)
     }
 
     /// Takes all of them away. The first failure is told, and the others are tried all the same.
     pub(crate) fn detach(&self) -> Result<(), Failure> {
         let slots = std::mem::take(&mut *self.write());
         let mut ended = Ok(());
-        for mut slot in slots {
-            ended = ended.and(slot.detach(Presence::Coming));
+        for slot in slots {
+            ended = ended.and(slot.device.detach(&slot.name));
         }
         ended
     }
@@ -132,15 +111,10 @@ impl Devices {
     }
 }
 
-impl Slot {
-    fn detach(&mut self, then: Presence) -> Result<(), Failure> {
-        if let Presence::Here(device) = std::mem::replace(&mut self.device, then) {
-            let what = || format!("detach the disk `{}`", self.name);
-            Arc::into_inner(device)
-                .ok_or_else(|| Failure::new(what(), "a step still works on it"))?
-                .detach()?;
-        }
-        let Some(fuse) = self.fuse.take() else { return Ok(()) };
-        rustix::mount::unmount(&fuse, UnmountFlags::DETACH).trying(|| format!("unmount {}", fuse.display()))
+impl Presence {
+    fn detach(self, name: &str) -> Result<(), Failure> {
+        let Self::Here(device) = self else { return Ok(()) };
+        let still = || Failure::new(format!("detach the disk `{name}`"), "a step still works on it");
+        Arc::into_inner(device).ok_or_else(still)?.detach()
     }
 }

@@ -124,6 +124,11 @@ impl Mounted {
         self.fsid
     }
 
+    /// Where btrfs shows its counters.
+    pub(crate) fn sysfs_of_btrfs(&self) -> Option<&Path> {
+        (self.kind() == FilesystemKind::Btrfs).then_some(self.sysfs.as_path())
+    }
+
     /// Its own counters, now.
     pub(crate) fn counters(&self) -> Result<Counters, Failure> {
         match self.kind() {
@@ -287,7 +292,7 @@ fn read_numbers(directory: &Path, prefix: &str, wanted: &[&str]) -> Result<Vec<(
     for name in wanted {
         let path = directory.join(name);
         let what = || format!("read {}", path.display());
-        let text = match std::fs::read_to_string(&path) {
+        let text = match read(&path) {
             Ok(text) => text,
             // Counters come and go with kernel releases: one that is not there is not part of the sum.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
@@ -301,6 +306,14 @@ fn read_numbers(directory: &Path, prefix: &str, wanted: &[&str]) -> Result<Vec<(
         numbers.push((format!("{prefix}.{short}"), Bytes(number)));
     }
     Ok(numbers)
+}
+
+/// A file of sysfs, which gives all it has at once.
+fn read(path: &Path) -> std::io::Result<String> {
+    use std::io::Read;
+    let mut text = [0; 64];
+    let length = File::open(path)?.read(&mut text)?;
+    Ok(String::from_utf8_lossy(text.get(..length).unwrap_or_default()).into_owned())
 }
 
 /// What statvfs(3) says: free bytes, bytes free to users without privileges, all bytes.

@@ -4,7 +4,8 @@ mod tally;
 mod who;
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError, mpsc};
 
 use brim_trial::event::{RequestCount, SpaceKind, StepEvent, When};
 use brim_trial::operation::Range;
@@ -18,6 +19,7 @@ use crate::kernel_log::{KernelLog, Lines};
 use crate::may_use::MayUseSums;
 use crate::protocol::{Answer, Ask, TrialOrder};
 use crate::rescue::Rescue;
+use crate::sampler;
 use crate::site::Site;
 use crate::steps::{self, Outcome, Steps, Turn};
 use crate::sys;
@@ -52,6 +54,8 @@ pub(crate) struct Bench<'a> {
     pub(crate) asks: &'a Asks,
     /// Where events go.
     pub(crate) emit: &'a (dyn Fn(Event) -> Result<(), Failure> + Sync),
+    /// Who is told when the first step begins.
+    pub(crate) began: &'a (dyn Fn(u64) -> Result<(), Failure> + Sync),
 }
 
 /// Runs a trial.
@@ -64,10 +68,30 @@ pub(crate) fn run(order: &TrialOrder, mut bench: Bench<'_>) -> Result<(), Failur
     let counters = bench.site.with(Mounted::counters)?;
     (bench.emit)(Event::Counters { trial, when: When::Before, step: None, counters })?;
     bench.steps(order, &Company::default()).arm_first()?;
+    let began = sys::monotonic();
+    (bench.began)(began)?;
+    let sysfs = bench.site.with(|mounted| Ok(mounted.sysfs_of_btrfs().map(Path::to_owned)))?;
+    let series = std::thread::scope(|scope| {
+        let (over, ended) = mpsc::channel();
+        let sampler = sysfs.map(|sysfs| scope.spawn(move || sampler::watch(&sysfs, trial, began, &ended)));
+        let done = phases(order, &bench, began);
+        // It may have ended by itself.
+        let _told = over.send(());
+        done.map(|()| sampler.and_then(|sampler| sampler.join().ok().flatten()))
+    })?;
+    bench.rescue.free_the_mount();
+    if let Some(series) = series {
+        (bench.emit)(Event::Series(series))?;
+    }
+    after(trial, &mut bench)
+}
+
+fn phases(order: &TrialOrder, bench: &Bench<'_>, began: u64) -> Result<(), Failure> {
+    let trial = order.trial;
     let mut asked = if order.wanted.phases { bench.count_requests()? } else { Requests::new() };
     for (index, phase) in order.phases.iter().enumerate() {
         let company = Company::of(phase);
-        let run = Run { order, index, phase, company: &company, bench: &bench };
+        let run = Run { order, index, phase, company: &company, bench, began };
         let end = run.phase()?;
         if order.wanted.phases {
             let now = bench.count_requests()?;
@@ -82,8 +106,7 @@ pub(crate) fn run(order: &TrialOrder, mut bench: Bench<'_>) -> Result<(), Failur
             End::Failed(_) | End::Overdue => break,
         }
     }
-    bench.rescue.free_the_mount();
-    after(trial, &mut bench)
+    Ok(())
 }
 
 /// What was asked of the disk, by operation.
@@ -158,6 +181,8 @@ struct Run<'a, 'b> {
     phase: &'a Phase,
     company: &'a Company<'a>,
     bench: &'a Bench<'b>,
+    /// When the first step of the trial began.
+    began: u64,
 }
 
 /// How a worker ended, and what it did.
@@ -359,6 +384,7 @@ impl Run<'_, '_> {
             space,
             space_counted,
             nanos: Nanos(to - from),
+            at: Some(Nanos(to.saturating_sub(self.began))),
             by: step.by.clone(),
             held: outcome.held.clone(),
             problem: outcome.problem.clone(),

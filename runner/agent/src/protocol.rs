@@ -80,7 +80,7 @@ pub enum Command {
     },
     /// Unmount the filesystem.
     Unmount,
-    /// Unmount the filesystem, and take all block devices and FUSE mounts away.
+    /// Unmount the filesystem, and take all block devices away. The FUSE filesystems stay, for the next disks of their names.
     Detach,
     /// The answer to a [`Message::Ask`], or why the executor could not do what it was asked.
     Answer {
@@ -147,6 +147,11 @@ pub struct FaultOrder {
 pub enum Message {
     /// Something was seen.
     Event(Box<Event>),
+    /// The first step of a trial begins: now, by `CLOCK_MONOTONIC` of this kernel, in nanoseconds.
+    Began {
+        /// When.
+        at: u64,
+    },
     /// A step wants something of the disk, and waits for its [`Command::Answer`]. Several may wait at once.
     Ask {
         /// Told in the answer.

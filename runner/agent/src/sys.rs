@@ -52,7 +52,8 @@ const CLOCK_MONOTONIC: usize = 1;
 
 /// `CLOCK_MONOTONIC` in nanoseconds: the clock of the trace records. It is asked by system call, as a kernel of User Mode Linux
 /// has not all of the vDSO that rustix insists on (7.2 lacks `__vdso_getcpu`).
-pub(crate) fn monotonic() -> u64 {
+#[must_use]
+pub fn monotonic() -> u64 {
     let mut now = [0_i64; 2];
     // SAFETY: clock_gettime(2) fills a `struct timespec`, which is two numbers of 64 bits here (asm-generic/posix_types.h).
     let read = unsafe {

@@ -142,12 +142,11 @@ impl Worker {
         // Only the server may hold this descriptor: when the server is gone, so is the disk, and nothing waits for it.
         protocol::send_fds(&self.fds, &[std::os::fd::AsFd::as_fd(&fuse)])
             .trying(|| "hand the FUSE descriptor over".to_owned())?;
-        self.devices.announce(disk, path);
         Ok(Reply::Fuse)
     }
 
     fn attach_loop(&mut self, disk: &str) -> Result<Reply, Failure> {
-        let file = self.devices.fuse(disk)?.join(DISK_FILE);
+        let file = self.run.disks().join(disk).join(DISK_FILE);
         self.devices.attach(disk, LoopDevice::over(&file)?.into());
         Ok(Reply::Done)
     }
@@ -212,6 +211,10 @@ impl Worker {
             rescue: &self.rescue,
             asks: &self.asks,
             emit: &emit,
+            began: &|at| {
+                let channel = channel.lock().unwrap_or_else(PoisonError::into_inner);
+                protocol::send(&channel, &Message::Began { at }).trying(|| "tell the executor".to_owned())
+            },
         };
         let ended = phase::run(order, bench);
         self.rescue.free_the_mount();

@@ -23,10 +23,28 @@ pub fn explain(plan: &Plan) -> String {
     text
 }
 
+/// What is done and what it means, without what the scenario is called and where it comes from.
+#[must_use]
+pub fn steps(plan: &Plan) -> String {
+    let mut text = String::new();
+    let _ = write_state(&mut text, plan);
+    text
+}
+
 fn write_plan(text: &mut String, plan: &Plan) -> std::fmt::Result {
     writeln!(text, "{}\n", plan.scenario)?;
     writeln!(text, "Claim: {}.", plan.claim.trim_end_matches('.'))?;
     writeln!(text, "Source: {}\n", plan.source)?;
+    write_state(text, plan)?;
+    writeln!(
+        text,
+        "No step may take longer than {} s.",
+        std::time::Duration::from_nanos(plan.step_limit.0).as_secs_f64()
+    )?;
+    write_known(text, plan)
+}
+
+fn write_state(text: &mut String, plan: &Plan) -> std::fmt::Result {
     let filesystem = &plan.filesystem;
     write!(text, "{} ", disks(plan))?;
     if filesystem.mkfs.is_empty() {
@@ -65,11 +83,10 @@ fn write_plan(text: &mut String, plan: &Plan) -> std::fmt::Result {
             several.iter().try_for_each(|one| writeln!(text, "  - {one}"))?;
         }
     }
-    writeln!(
-        text,
-        "No step may take longer than {} s.",
-        std::time::Duration::from_nanos(plan.step_limit.0).as_secs_f64()
-    )?;
+    Ok(())
+}
+
+fn write_known(text: &mut String, plan: &Plan) -> std::fmt::Result {
     if let Some(why) = &plan.why {
         writeln!(text, "\nWhy:")?;
         write_paragraphs(text, why)?;

@@ -65,6 +65,12 @@ pub fn line(verdict: &VerdictEvent, swept: &[String], style: Style) -> String {
     format!("  {:<24} {coloured} {trials}{what}{unexpected}", values.join(", "))
 }
 
+/// The verdict and what was seen: `reproduced, pwrite = ENOSPC, for want of data space`.
+#[must_use]
+pub fn outcome(verdict: &VerdictEvent) -> String {
+    format!("{}, {}", verdict.verdict, symptom(verdict))
+}
+
 /// What was seen of it: the step that failed, or why nothing can be said.
 pub(crate) fn symptom(verdict: &VerdictEvent) -> String {
     match (&verdict.reason, &verdict.failed_step, verdict.errno) {
@@ -117,7 +123,7 @@ pub(crate) fn counts(verdict: &VerdictEvent) -> String {
     }
 }
 
-fn expectation(verdict: &VerdictEvent) -> String {
+pub(crate) fn expectation(verdict: &VerdictEvent) -> String {
     if let (Some(rate), Some(_)) = (&verdict.rate, verdict.known) {
         return rated(verdict, rate);
     }

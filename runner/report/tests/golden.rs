@@ -6,9 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use brim_report::junit::{self, Case};
+use brim_report::mail::{self, Told};
+use brim_report::recipe::recipe;
 use brim_report::{Style, verdict};
+use brim_scenario::{Scenario, Settings};
 use brim_trial::event::VerdictEvent;
-use brim_trial::{Event, JournalLine};
+use brim_trial::{Event, JournalLine, Plan};
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
@@ -81,7 +84,7 @@ fn a_range_is_one_line_a_value() {
 /// A journal line that was read and is written again is the same line.
 #[test]
 fn the_journal_survives_a_round_trip() {
-    for name in ["reproduced", "conditions", "out-of-reach", "stuck", "range"] {
+    for name in ["reproduced", "conditions", "out-of-reach", "stuck", "range", "timed"] {
         for line in fs::read_to_string(golden(&format!("{name}.jsonl"))).unwrap().lines() {
             let read: JournalLine = serde_json::from_str(line).unwrap();
             assert_eq!(serde_json::to_string(&read).unwrap(), line);
@@ -96,4 +99,51 @@ fn junit_has_a_case_for_each_set_of_parameters() {
     let case = |events: &[Event]| Case::new("uml/6.12".to_owned(), verdicts(events).remove(0), events);
     let cases: Vec<Case> = of_each.map(case).collect();
     assert_page("range.junit", &junit::report(&cases).unwrap());
+}
+
+/// The plan of a scenario of the catalogue.
+fn plan(name: &str) -> Plan {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scenarios").join(name).with_extension("toml");
+    let scenario = Scenario::parse(name, &fs::read_to_string(path).unwrap()).unwrap();
+    scenario.plans(&Settings::default()).unwrap().remove(0)
+}
+
+fn told<T>(journal_of: &str, plan_of: &str, tell: impl FnOnce(Told<'_>) -> T) -> T {
+    let (plan, events) = (plan(plan_of), journal(journal_of));
+    let verdict = verdicts(&events).remove(0);
+    let tools = [("mkfs.btrfs".to_owned(), "mkfs.btrfs, part of btrfs-progs v6.2".to_owned())];
+    let (events, verdict) = (&events, &verdict);
+    tell(Told { name: "hit", plan: &plan, verdict, events, trial: 1, tools: &tools, brim: "0.1.0" })
+}
+
+#[test]
+fn a_mail_can_go_to_a_list_as_it_is() {
+    let mail = told("reproduced", "btrfs/fallocate-then-pwrite", mail::mail);
+    assert_page("mail", &mail);
+    let (words, recipe) = mail.split_once("Without brim").unwrap();
+    let long: Vec<&str> = words.lines().skip(1).filter(|line| line.chars().count() > 72).collect();
+    assert!(long.is_empty(), "{long:#?}");
+    assert!(recipe.contains("pwrite -i /dev/urandom"));
+}
+
+#[test]
+fn a_mail_about_gates_says_why_a_shell_cannot() {
+    assert_page("mail-gates", &told("stuck", "btrfs/scrub-loses-accepted-write", mail::mail));
+}
+
+#[test]
+fn a_readme_says_what_is_not_there() {
+    let left_out = ["disk-after.img: the disk went with the guest that it was in".to_owned()];
+    let readme = told("reproduced", "btrfs/fallocate-then-pwrite", |told| mail::readme(told, &left_out));
+    assert_page("readme", &readme);
+}
+
+/// Words from a scenario are words for a shell, whatever is in them.
+#[test]
+fn names_are_quoted_for_a_shell() {
+    let mut plan = plan("btrfs/fallocate-then-pwrite");
+    plan.filesystem.mount = vec!["x'; rm -rf /; '".to_owned()];
+    let lines = recipe(&plan, "hit").unwrap();
+    assert!(lines[1].contains(r"mount -o 'loop,x'\''; rm -rf /; '\''' $disk"), "{lines:#?}");
 }

@@ -11,14 +11,17 @@ mod error;
 mod fault;
 mod formula;
 mod known;
+mod language;
 mod params;
 mod plan;
 mod prepare;
+mod print;
 mod profile;
 mod quantity;
 mod read;
 mod scenario;
 mod schema;
+mod shrink;
 mod size;
 mod step;
 mod suggest;
@@ -28,8 +31,12 @@ mod token;
 mod written;
 
 pub use error::ScenarioError;
+pub use language::Document;
+pub use print::{Unprintable, print};
 pub use profile::{Files, Profile, faults};
 pub use scenario::{Scenario, Settings};
+pub use schema::{Scalar, Shape, Table, Values};
+pub use shrink::{Shrunk, shrink};
 pub use size::{duration, size};
 
 /// The scenario language that this crate reads: the value of the key `schema`.

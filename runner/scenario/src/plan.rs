@@ -23,7 +23,7 @@ use crate::step::{self, Disks, Ground};
 use crate::written::Place;
 
 /// How long a step may take where the scenario does not say.
-const STEP_LIMIT: Nanos = Nanos(30_000_000_000);
+pub(crate) const STEP_LIMIT: Nanos = Nanos(30_000_000_000);
 
 /// The plan of `file` on `kind`, without its known verdicts and what its control goes without.
 pub(crate) fn plan(

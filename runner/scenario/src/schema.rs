@@ -397,10 +397,10 @@ pub(crate) struct Rate {
 
 /// A table, and nothing else: what serde derives for a struct also takes a list of its values.
 #[derive(Debug, Default)]
-pub(crate) struct Table<T>(T);
+pub struct Table<T>(T);
 
 /// A table that a message can describe.
-pub(crate) trait Shape {
+pub trait Shape {
     /// Behind "write": what the table looks like.
     const SHAPE: &str;
 }
@@ -468,12 +468,14 @@ pub(crate) struct Formula(String);
 
 /// A string or a whole number, as text.
 #[derive(Clone, Debug)]
-pub(crate) struct Scalar(String);
+pub struct Scalar(String);
 
 /// One value of a parameter, or several.
 #[derive(Debug)]
-pub(crate) enum Values {
+pub enum Values {
+    /// One.
     One(Scalar),
+    /// Several, in their order.
     Several(Vec<Spanned<Scalar>>),
 }
 

@@ -25,6 +25,7 @@ use crate::schema;
 use crate::suggest;
 use crate::written::Place;
 use content::Told;
+pub(crate) use rounds::TIMES_UNTIL;
 use rounds::{Rounds, rounds};
 
 /// The disk's own unit.

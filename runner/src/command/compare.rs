@@ -26,7 +26,7 @@ pub(crate) fn compare(arguments: &cli::Compare) -> Result<Exit, Error> {
             help: "give one value, or let `brim run --kernel A --kernel B` draw a map".to_owned(),
         });
     };
-    let settings = Settings { trials: arguments.trials, seed: arguments.seed, runs_before: 0 };
+    let settings = Settings { trials: arguments.trials, first: 1, seed: arguments.seed, runs_before: 0 };
     let mut progress = Progress::on_stderr(true);
     let mut sink = |event: &Event| progress.event(event);
     let mut sides = Vec::new();

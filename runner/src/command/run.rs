@@ -7,18 +7,21 @@ use std::path::Path;
 use brim_report::junit::{self, Case};
 use brim_report::kernels;
 use brim_report::summary::Row;
-use brim_scenario::Settings as ScenarioSettings;
+use brim_scenario::{Profile, Settings as ScenarioSettings};
 use brim_trial::control::ControlEvent;
 use brim_trial::event::VerdictEvent;
 use brim_trial::{Control, Event, Flip, JournalLine, Plan, Verdict};
 
+use crate::bundle::{Ran, Target};
 use crate::catalogue::{self, Entry};
 use crate::cli;
+use crate::command::{report, rerun};
 use crate::error::{Error, Exit};
 use crate::executor::{self, Executor, Settings};
 use crate::interrupt::Interrupt;
 use crate::kernel::{self, Kernel};
 use crate::output::{self, Progress};
+use crate::profile;
 use crate::rig::{RigName, fit};
 use crate::write_log::RunLog;
 use shown::Shown;
@@ -43,6 +46,9 @@ pub(crate) fn run(arguments: &cli::Run) -> Result<Exit, Error> {
 }
 
 fn run_all(arguments: &cli::Run) -> Result<Exit, Error> {
+    if let (Some(path), []) = (&arguments.bundle, arguments.scenarios.as_slice()) {
+        return rerun::rerun(arguments, path);
+    }
     let interrupt =
         Interrupt::take_over().map_err(|source| Error::Process { what: "take signals over", source })?;
     // Everything is read and checked before anything runs.
@@ -62,13 +68,19 @@ fn run_all(arguments: &cli::Run) -> Result<Exit, Error> {
     let log = arguments.log.as_deref().map(|path| RunLog::create(path, &all));
     let mut log = log.transpose()?;
     let mut progress = Progress::on_stderr(!arguments.json);
+    let mut told = Vec::new();
     let mut sink = |event: &Event| {
         if arguments.json {
             output::json_line(&JournalLine::from(event.clone()));
         }
+        if arguments.html.is_some() {
+            told.push(event.clone());
+        }
         progress.event(event);
     };
-    let settings = Settings { trials: arguments.trials, seed: arguments.rig.seed, runs_before: 0 };
+    let sets = chosen.iter().map(|scenario| scenario.plans.len()).sum::<usize>() * kernels.len();
+    let target = arguments.bundle.as_ref().map(|path| Target::new(path, sets)).transpose()?;
+    let settings = Settings { trials: arguments.trials, first: 1, seed: seed(arguments), runs_before: 0 };
     // Of each kernel, those of each scenario.
     let mut rows: Vec<Vec<Vec<Row>>> = Vec::new();
     let mut cases = Vec::new();
@@ -79,6 +91,9 @@ fn run_all(arguments: &cli::Run) -> Result<Exit, Error> {
         if let Some(log) = log.take() {
             executor.keep_log(log);
         }
+        if target.is_some() {
+            executor.keep_disks();
+        }
         let mut shown = Shown::new(arguments, &chosen, kernel::name(kernel.as_ref()));
         let on_kernel = chosen.iter().map(|scenario| {
             if let Err(why) = scenario.allow(kernel.as_ref()) {
@@ -86,7 +101,7 @@ fn run_all(arguments: &cli::Run) -> Result<Exit, Error> {
                 return Ok(Vec::new());
             }
             let kernel = kernel.as_ref().map(|kernel| kernel.name.as_str());
-            let run = Run { arguments, entry: &scenario.entry, kernel };
+            let run = Run { arguments, entry: &scenario.entry, kernel, target: target.as_ref() };
             run.scenario(&mut executor, scenario, &mut shown, &mut cases).inspect_err(|error| {
                 if arguments.json {
                     output::json_line(&JournalLine::from(failed(error)));
@@ -104,6 +119,9 @@ fn run_all(arguments: &cli::Run) -> Result<Exit, Error> {
     }
     if let Some(path) = &arguments.junit {
         write_junit(path, &cases)?;
+    }
+    if let Some(path) = &arguments.html {
+        report::write_html(path, &told, vec!["this run".to_owned()])?;
     }
     if kernels.len() > 1 && !arguments.json {
         let names: Vec<&str> = kernels.iter().map(|kernel| kernel::name(kernel.as_ref())).collect();
@@ -142,12 +160,16 @@ fn choose(arguments: &cli::Run) -> Result<Vec<Chosen>, Error> {
         filesystem: arguments.parameters.filesystem,
         set: arguments.parameters.set.clone(),
     };
+    let profile = arguments.config.as_deref().map(profile::find).transpose()?;
     let mut chosen: Vec<Chosen> = Vec::new();
     for word in &arguments.scenarios {
         for entry in catalogue::find_all(word)? {
             let by_pattern = entry.word != *word;
             let mut plans = entry.scenario.plans(&settings)?;
             plans.iter_mut().try_for_each(|plan| without_faults(plan, &arguments.without_fault))?;
+            for plan in &mut plans {
+                adjust(plan, arguments, profile.as_ref());
+            }
             let controls =
                 if arguments.control { entry.scenario.controls(&settings)? } else { Some(Vec::new()) };
             let mut controls = controls.ok_or_else(|| no_control(&entry))?;
@@ -156,6 +178,7 @@ fn choose(arguments: &cli::Run) -> Result<Vec<Chosen>, Error> {
                 for fault in &arguments.without_fault {
                     let _was_there = control.remove_fault(fault);
                 }
+                adjust(control, arguments, profile.as_ref());
                 if plan.known.is_empty() {
                     control.known.clear();
                 }
@@ -196,7 +219,7 @@ fn no_log(rig: RigName) -> Error {
     }
 }
 
-fn write_junit(path: &Path, cases: &[Case]) -> Result<(), Error> {
+pub(super) fn write_junit(path: &Path, cases: &[Case]) -> Result<(), Error> {
     let failed = |error: String| Error::Usage {
         what: format!("cannot write {}: {error}", path.display()),
         help: "name a file in a directory that is there".to_owned(),
@@ -211,6 +234,20 @@ fn table(names: &[&str], verdicts: &[Vec<VerdictEvent>]) {
     let rows: Vec<kernels::Row<'_>> = rows.collect();
     for line in kernels::table(&rows, output::style(&std::io::stdout())) {
         output::line(&line);
+    }
+}
+
+/// What the command line says of the filesystem and the disk.
+fn adjust(plan: &mut Plan, arguments: &cli::Run, profile: Option<&Profile>) {
+    if let Some(cli::Words(mkfs)) = &arguments.mkfs {
+        plan.filesystem.mkfs.clone_from(mkfs);
+    }
+    if let Some(mount) = &arguments.mount {
+        plan.filesystem.mount =
+            mount.split(',').filter(|option| !option.is_empty()).map(ToOwned::to_owned).collect();
+    }
+    if let Some(profile) = profile {
+        plan.on_disk(profile.write_cache, &profile.faults);
     }
 }
 
@@ -242,6 +279,7 @@ struct Run<'a> {
     arguments: &'a cli::Run,
     entry: &'a Entry,
     kernel: Option<&'a str>,
+    target: Option<&'a Target>,
 }
 
 impl Run<'_> {
@@ -258,6 +296,7 @@ impl Run<'_> {
             scenario.controls.iter().map(|plan| plan.changed.as_ref().map(|changed| (changed, plan)));
         for (plan, control) in scenario.plans.iter().zip(controls.chain(std::iter::repeat(None))) {
             let (verdict, journal) = executor.run(plan, self.command(plan))?;
+            self.bundle(executor, plan, (&verdict, &journal), &swept)?;
             self.case(&verdict, &journal, cases);
             shown.verdict(plan, &verdict, &journal, &swept, rows.is_empty());
             let control = control.map(|control| self.control(executor, control, &verdict, shown, cases));
@@ -303,9 +342,28 @@ impl Run<'_> {
         }
     }
 
+    /// Puts what ran into its bundle, where one is wanted.
+    fn bundle(
+        &self,
+        executor: &mut Executor<'_>,
+        plan: &Plan,
+        (verdict, events): (&VerdictEvent, &[Event]),
+        swept: &[String],
+    ) -> Result<(), Error> {
+        let (Some(target), Some(kept)) = (self.target, executor.take_kept()) else { return Ok(()) };
+        let value = |name: &String| plan.params.get(name).map(|value| format!("{name}={value}"));
+        let mut sets: Vec<String> = swept.iter().filter_map(value).collect();
+        sets.extend(self.kernel.map(ToOwned::to_owned));
+        let kernel = self.kernel.unwrap_or(kernel::RUNNING);
+        let path = target.write(Ran { plan, verdict, events, kept, kernel }, &sets)?;
+        Progress::clear(&std::io::stderr());
+        output::note(&format!("bundle: {}", path.display()));
+        Ok(())
+    }
+
     /// The one line that runs a plan again.
     fn command(&self, plan: &Plan) -> String {
-        let Self { arguments, entry, kernel } = self;
+        let Self { arguments, entry, kernel, target: _ } = self;
         let mut words = vec!["brim".to_owned(), "run".to_owned(), entry.word.clone()];
         let mut option = |name: &str, value: String| words.extend([name.to_owned(), value]);
         if let Some(kernel) = kernel {
@@ -327,11 +385,21 @@ impl Run<'_> {
         for fault in &arguments.without_fault {
             option("--without-fault", fault.clone());
         }
+        if let Some(config) = &arguments.config {
+            option("--config", config.clone());
+        }
         if arguments.control {
             words.push("--control".to_owned());
         }
+        if let Some(cli::Words(mkfs)) = &arguments.mkfs {
+            let mkfs = shlex::try_join(mkfs.iter().map(String::as_str)).unwrap_or_else(|_| mkfs.join(" "));
+            words.push(format!("--mkfs={mkfs}"));
+        }
+        if let Some(mount) = &arguments.mount {
+            words.push(format!("--mount={mount}"));
+        }
         let mut option = |name: &str, value: String| words.extend([name.to_owned(), value]);
-        option("--seed", format!("{:#x}", arguments.rig.seed));
+        option("--seed", format!("{:#x}", seed(arguments)));
         if arguments.trials > 1 {
             option("--trials", arguments.trials.to_string());
         }
@@ -339,6 +407,10 @@ impl Run<'_> {
         // Only a nul byte cannot be quoted, and no argument has one.
         quoted.unwrap_or_else(|_| words.join(" "))
     }
+}
+
+fn seed(arguments: &cli::Run) -> u64 {
+    arguments.rig.seed.unwrap_or(cli::SEED)
 }
 
 /// The parameters whose value is not the same in all plans.

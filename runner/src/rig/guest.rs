@@ -2,6 +2,7 @@
 //! executor is here. A kernel that panics or hangs takes its guest with it and nothing else: its last words are kept, and the
 //! next trial gets another guest in the same state.
 
+mod disk;
 mod elf;
 pub(crate) mod init;
 mod initramfs;
@@ -13,6 +14,7 @@ mod uml;
 use std::num::NonZeroUsize;
 use std::thread::ScopedJoinHandle;
 
+use brim_bundle::Bundle;
 use brim_trial::event::Crash;
 use brim_trial::plan::{Device, Filesystem};
 use brim_trial::{Bytes, Event, FilesystemKind};
@@ -26,7 +28,7 @@ use running::{Outcome, Running, Unanswered};
 use crate::interrupt::Interrupt;
 use crate::kernel::{Kernel, Kind};
 use crate::rig::qemu::Snapshot;
-use crate::rig::workbench::{Preparation, State, Trial};
+use crate::rig::workbench::{Image, Preparation, State, Trial};
 use crate::rig::{Rig, RigError, RigName};
 
 /// What a guest needs beside its disks: the kernel, the initramfs, the page cache.
@@ -37,6 +39,8 @@ pub(crate) struct Guest {
     kernel: Kernel,
     interrupt: Interrupt,
     initramfs: Option<Initramfs>,
+    /// The files of the disks that trials begin in, where they were not prepared here.
+    adopted: Option<Vec<(String, Vec<u8>)>>,
     running: Option<Running>,
     preparation: Option<Preparation>,
     /// A machine that has booted and made a filesystem, for the preparations that begin with it.
@@ -81,7 +85,7 @@ impl Guest {
     /// With no guest up yet.
     pub(crate) fn new(kernel: Kernel, interrupt: Interrupt) -> Self {
         let (initramfs, running, preparation, base, staged) = (None, None, None, None, None);
-        Self { kernel, interrupt, initramfs, running, preparation, base, staged }
+        Self { kernel, interrupt, initramfs, adopted: None, running, preparation, base, staged }
     }
 
     /// A guest for `preparation`: the one that is up, or one like it was when it had booted, or one that boots.
@@ -97,7 +101,7 @@ impl Guest {
             return Ok(());
         }
         self.boot(needs)?;
-        if self.kernel.kind == Kind::Pc {
+        if self.kernel.kind == Kind::Pc && self.adopted.is_none() {
             self.call(&Order::Make(preparation.clone()), &mut |_| {})?;
             let snapshot = self.save()?;
             self.running = Some(Running::new(Machine::resume(&snapshot)?, needs));
@@ -109,7 +113,8 @@ impl Guest {
     fn boot(&mut self, needs: Needs) -> Result<(), RigError> {
         self.running = None;
         if self.initramfs.is_none() {
-            self.initramfs = Some(Initramfs::build(&self.kernel.modules(&self.wanted())?)?);
+            let modules = self.kernel.modules(&self.wanted())?;
+            self.initramfs = Some(Initramfs::build(&modules, self.adopted.as_deref().unwrap_or_default())?);
         }
         let Some(initramfs) = &self.initramfs else { return Err(RigError::Unprepared) };
         let mut running = Running::new(Machine::boot(&self.kernel, initramfs, needs)?, needs);
@@ -136,9 +141,28 @@ impl Guest {
 
     fn prepare_again(&mut self, preparation: &Preparation) -> Result<State, RigError> {
         self.stand(preparation)?;
-        match self.call(&Order::Prepare(preparation.clone()), &mut |_| {})? {
+        let order = match self.adopted {
+            Some(_) => Order::Adopt(preparation.clone()),
+            None => Order::Prepare(preparation.clone()),
+        };
+        match self.call(&order, &mut |_| {})? {
             Reply::State(state) => Ok(*state),
             _ => Err(RigError::AgentDied),
+        }
+    }
+
+    /// What a disk of the guest's is packed to.
+    fn packed(&mut self, disk: usize) -> Result<Vec<u8>, RigError> {
+        let mut packed = Vec::new();
+        loop {
+            let order = Order::Image { disk, from: packed.len() };
+            let Reply::Packed { digits, last } = self.call(&order, &mut |_| {})? else {
+                return Err(RigError::Image);
+            };
+            packed.extend(disk::bytes(&digits).ok_or(RigError::Image)?);
+            if last {
+                return Ok(packed);
+            }
         }
     }
 
@@ -227,6 +251,32 @@ impl Rig for Guest {
             }
             ended => ended,
         }
+    }
+
+    fn image(&mut self) -> Result<Image, RigError> {
+        if self.running.is_none() {
+            self.stage()?;
+        }
+        let sizes: Vec<Bytes> = match &self.preparation {
+            Some(preparation) => preparation.devices.iter().map(|device| device.size).collect(),
+            None => return Err(RigError::Unprepared),
+        };
+        let mut disks = Vec::new();
+        for (disk, size) in sizes.into_iter().enumerate() {
+            let packed = self.packed(disk)?;
+            disks.push(Bundle::unpack(packed.as_slice(), size).ok().flatten().ok_or(RigError::Image)?);
+        }
+        match self.call(&Order::Written, &mut |_| {})? {
+            Reply::Written(written) => Ok(Image { disks, written: *written }),
+            _ => Err(RigError::AgentDied),
+        }
+    }
+
+    fn adopt(&mut self, preparation: &Preparation, image: &Image) -> Result<State, RigError> {
+        self.adopted = Some(disk::files(image).map_err(|source| RigError::Channel { source })?);
+        // It comes with the initramfs.
+        (self.initramfs, self.running, self.base) = (None, None, None);
+        self.prepare(preparation)
     }
 
     fn at_once(&self) -> usize {

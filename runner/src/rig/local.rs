@@ -15,7 +15,6 @@ use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
@@ -23,13 +22,15 @@ use brim_agent::Written;
 use brim_agent::protocol::{Aside, Command, Message, Reply, TrialOrder};
 use brim_trial::event::Stuck;
 use brim_trial::plan::{self, Filesystem, Fill};
-use brim_trial::{ByteRange, Bytes, Counters, Event};
+use brim_trial::{ByteRange, Counters, Event};
+use fuse::{Connect, DiskFile};
 use fuser::BackgroundSession;
 use nbd_server::client::{self, Client, Negotiated};
 use nbd_server::{Disk, Fault, Held, ListenError, Listener, Server};
 
 use crate::interrupt::Interrupt;
 use crate::rig::RigError;
+use crate::rig::sampler::Sampler;
 use agent::Agent;
 use asks::{AWAIT_TICK, Awaits};
 pub(crate) use asks::{let_all_go, set_pool};
@@ -62,9 +63,13 @@ pub(crate) enum Link {
 pub(crate) struct Local {
     link: Link,
     agent: Agent,
-    server: Server,
+    server: Arc<Server>,
+    /// By the names of disks: each stays for the next disk of its name.
+    fuses: BTreeMap<String, Fuse>,
     attached: Vec<Attached>,
     awaits: Awaits,
+    /// They look at the disks during a trial.
+    samplers: Vec<Sampler>,
     /// The faults of the trial, in force or not.
     rows: Vec<plan::Fault>,
     interrupt: Interrupt,
@@ -81,15 +86,14 @@ struct Attached {
     /// Its name, also that of its export.
     name: String,
     disk: Disk,
-    fuse: Option<Fuse>,
     /// What rows did that went with the power of the disk.
     faults_before: Vec<Fault>,
 }
 
-/// The file that the kernel has for a disk.
+/// The file that the kernel has for one disk after the other.
 #[derive(Debug)]
 struct Fuse {
-    size: Arc<AtomicU64>,
+    file: Arc<DiskFile>,
     session: BackgroundSession,
 }
 
@@ -97,13 +101,15 @@ impl Local {
     /// Starts the agent, with nothing attached.
     pub(crate) fn start(interrupt: Interrupt, link: Link) -> Result<Self, RigError> {
         let agent = Agent::start().map_err(|source| RigError::AgentStart { source })?;
-        let (server, awaits) = (Server::new(), Awaits::default());
+        let (server, awaits, fuses) = (Arc::new(Server::new()), Awaits::default(), BTreeMap::new());
         Ok(Self {
             link,
             agent,
             server,
+            fuses,
             attached: Vec::new(),
             awaits,
+            samplers: Vec::new(),
             rows: Vec::new(),
             interrupt,
             programs: false,
@@ -120,16 +126,17 @@ impl Local {
 
     fn put_under_the_kernel(&mut self, name: &str, disk: &Disk) -> Result<(), RigError> {
         self.server.add_export(name, disk.clone()).map_err(|error| RigError::server(&error))?;
-        let attached =
-            |fuse| Attached { name: name.to_owned(), disk: disk.clone(), fuse, faults_before: Vec::new() };
+        let attached = Attached { name: name.to_owned(), disk: disk.clone(), faults_before: Vec::new() };
         match self.link {
             Link::Fuse => {
-                let fuse = self.open_fuse(name, disk.size())?;
-                self.attached.push(attached(Some(fuse)));
+                let (server, export) = (Arc::clone(&self.server), name.to_owned());
+                let connect = move || Client::connect(server.connect().ok()?, &export).ok();
+                self.open_fuse(name)?.put(disk.clone(), Connect(Box::new(connect)));
+                self.attached.push(attached);
                 self.call(&Command::AttachLoop { disk: name.to_owned() }, &mut |_| {}).map(drop)
             }
             Link::Nbd => {
-                self.attached.push(attached(None));
+                self.attached.push(attached);
                 let stream = self.server.connect().map_err(|error| RigError::server(&error))?;
                 let Negotiated { stream, info } =
                     client::negotiate(stream, name).map_err(|error| RigError::server(&error))?;
@@ -141,15 +148,17 @@ impl Local {
         }
     }
 
-    fn open_fuse(&mut self, name: &str, size: Bytes) -> Result<Fuse, RigError> {
+    /// The file of the disk `name`: the first disk of that name has its filesystem mounted, the others find it.
+    fn open_fuse(&mut self, name: &str) -> Result<Arc<DiskFile>, RigError> {
+        if let Some(Fuse { file, .. }) = self.fuses.get(name) {
+            return Ok(Arc::clone(file));
+        }
         self.call(&Command::OpenFuse { disk: name.to_owned() }, &mut |_| {})?;
-        let fuse = self.agent.receive_fd()?;
-        let stream = self.server.connect().map_err(|error| RigError::server(&error))?;
-        let client = Client::connect(stream, name).map_err(|error| RigError::server(&error))?;
-        let size = Arc::new(AtomicU64::new(size.0));
-        let session = fuse::serve(Arc::new(client), Arc::clone(&size), fuse)
-            .map_err(|source| RigError::Fuse { source })?;
-        Ok(Fuse { size, session })
+        let descriptor = self.agent.receive_fd()?;
+        let file = Arc::new(DiskFile::default());
+        let session = fuse::serve(&file, descriptor).map_err(|source| RigError::Fuse { source })?;
+        self.fuses.insert(name.to_owned(), Fuse { file: Arc::clone(&file), session });
+        Ok(file)
     }
 
     /// What every row did that was in force since the last attach, also those that went with the power; disk by disk, whose name is
@@ -214,7 +223,17 @@ impl Local {
     ) -> Result<Written, RigError> {
         self.awaits = Awaits::default();
         self.rows = faults.to_vec();
-        match self.call(&Command::Trial(order), emit)? {
+        let trial = order.trial;
+        let start = |attached: &Attached| Sampler::start(&attached.name, &attached.disk, faults);
+        self.samplers = self.attached.iter().filter_map(start).collect();
+        let ended = self.call(&Command::Trial(order), emit);
+        let several = self.attached.len() > 1;
+        for sampler in std::mem::take(&mut self.samplers) {
+            if let Some(series) = sampler.end(trial, several) {
+                emit(Event::Series(series));
+            }
+        }
+        match ended? {
             Reply::Written(written) => Ok(written),
             _ => Err(RigError::AgentDied),
         }
@@ -238,7 +257,23 @@ impl Local {
     /// Unmounts the disks and takes them away from the kernel.
     pub(crate) fn detach(&mut self) -> Result<(), RigError> {
         self.call(&Command::Detach, &mut |_| {})?;
-        self.end_sessions()
+        // The next disk is behind the same file: nobody who still has this one may find the other.
+        let until = Instant::now() + END_LIMIT;
+        for attached in std::mem::take(&mut self.attached) {
+            let _last_disk = self.server.remove_export(&attached.name);
+            let Some(Fuse { file, session }) = self.fuses.get(&attached.name) else { continue };
+            while file.is_open() {
+                if session.guard.is_finished() {
+                    return self.end_sessions();
+                }
+                if Instant::now() >= until {
+                    return Err(RigError::Busy);
+                }
+                std::thread::sleep(SESSION_TICK);
+            }
+            file.take();
+        }
+        Ok(())
     }
 
     /// Whatever fails when the agent is gone fails because of that.
@@ -283,6 +318,7 @@ impl Local {
                     }
                     event => emit(event),
                 },
+                Some(Message::Began { at }) => self.samplers.iter().for_each(|sampler| sampler.began(at)),
                 Some(Message::Ask { id, ask }) => self.asked(id, ask)?,
                 Some(Message::Aside { id, told }) => {
                     // One who waits no more was told so.
@@ -300,7 +336,7 @@ impl Local {
         {
             // A program has one disk.
             if let (Aside::Size { size }, Some(attached)) = (&aside, self.attached.first()) {
-                attached.tell_size(*size);
+                self.tell_size(attached, *size);
             }
             let id = self.asides.last_key_value().map_or(1, |(last, _)| last + 1);
             self.asides.insert(id, answer);
@@ -322,7 +358,7 @@ impl Local {
         match overdue {
             Overdue::GatesOpened(since) if since.elapsed() >= GRACE => {
                 // Every request of the kernel now fails, and nothing waits for the disk any longer.
-                self.server.shutdown();
+                self.take_disks();
                 Ok(Overdue::DiskGone(Instant::now()))
             }
             Overdue::DiskGone(since) if since.elapsed() >= GRACE => Err(RigError::Stuck),
@@ -330,12 +366,20 @@ impl Local {
         }
     }
 
+    /// Has every request fail from now on.
+    fn take_disks(&self) {
+        self.server.shutdown();
+        for fuse in self.fuses.values() {
+            fuse.file.fail();
+        }
+    }
+
+    /// Waits for the ends of the FUSE sessions, which are those of their mounts.
     fn end_sessions(&mut self) -> Result<(), RigError> {
         let until = Instant::now() + END_LIMIT;
         let mut ended = Ok(());
-        for attached in std::mem::take(&mut self.attached) {
-            let _last_disk = self.server.remove_export(&attached.name);
-            ended = ended.and(attached.fuse.map_or(Ok(()), |fuse| fuse.end(until)));
+        for fuse in std::mem::take(&mut self.fuses).into_values() {
+            ended = ended.and(fuse.end(until));
         }
         ended
     }
@@ -371,7 +415,7 @@ impl Drop for Local {
         }
         self.agent.kill();
         if !self.agent.wait(END_LIMIT) {
-            self.server.shutdown();
+            self.take_disks();
             self.agent.wait(END_LIMIT);
         }
         // The FUSE mounts went away with the namespace, so the sessions have ended or are about to.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use brim_agent::Written;
 use brim_agent::protocol::TrialOrder;
+use brim_device::Store;
 use brim_device::fault::Op;
 use brim_trial::event::{Lateness, RequestCount, StepEvent};
 use brim_trial::operation::{DiskWord, Pool};
@@ -53,6 +54,13 @@ pub(crate) struct State {
     pub(crate) failed: Option<Box<StepEvent>>,
 }
 
+/// What trials begin with: the disks in the order of the preparation, and what its steps have written on them.
+#[derive(Debug)]
+pub(crate) struct Image {
+    pub(crate) disks: Vec<Store>,
+    pub(crate) written: Written,
+}
+
 /// One trial.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Trial {
@@ -82,6 +90,8 @@ pub(crate) struct Workbench {
     /// What is mounted for the next trial.
     staged: Option<Vec<Disk>>,
     log: Option<RunLog>,
+    /// What the last trial left.
+    left: Option<Vec<Store>>,
 }
 
 /// Disks for trials to begin with.
@@ -96,8 +106,9 @@ struct Prepared {
 impl Workbench {
     /// With nothing on it.
     pub(crate) fn new(interrupt: Interrupt, link: Link) -> Self {
-        let (kernel, made) = (brim_agent::kernel_release(), BTreeMap::new());
-        Self { interrupt, link, kernel, rig: None, made, prepared: None, staged: None, log: None }
+        let kernel = brim_agent::kernel_release();
+        let (rig, made, prepared, staged, log, left) = (None, BTreeMap::new(), None, None, None, None);
+        Self { interrupt, link, kernel, rig, made, prepared, staged, log, left }
     }
 
     /// Mounts a fork of the prepared disk.
@@ -181,6 +192,7 @@ impl Workbench {
         if let Some(log) = &mut self.log {
             log.end(&named)?;
         }
+        self.left = Some(disks.iter().map(Disk::snapshot).collect());
         Ok(())
     }
 
@@ -255,6 +267,30 @@ impl Rig for Workbench {
     fn trial(&mut self, trial: &Trial, emit: &mut dyn FnMut(Event)) -> Result<(), RigError> {
         self.stage()?;
         self.run(trial, emit)
+    }
+
+    fn image(&mut self) -> Result<Image, RigError> {
+        let Prepared { disks, written, .. } = self.prepared.as_ref().ok_or(RigError::Unprepared)?;
+        Ok(Image { disks: disks.iter().map(Disk::snapshot).collect(), written: written.clone() })
+    }
+
+    fn adopt(&mut self, preparation: &Preparation, image: &Image) -> Result<State, RigError> {
+        let disks: Vec<Disk> = image.disks.iter().map(|disk| Disk::from_store(disk.fork())).collect();
+        // What a mount writes is not for the trials to find.
+        let forks: Vec<Disk> = disks.iter().map(Disk::fork).collect();
+        let mut rig = self.standing()?;
+        rig.attach(&named(&preparation.devices, &forks))?;
+        rig.mount(&preparation.filesystem)?;
+        let counters = rig.counters()?;
+        rig.detach()?;
+        self.rig = Some(rig);
+        let (preparation, written) = (preparation.clone(), image.written.clone());
+        self.prepared = Some(Prepared { preparation, disks, written });
+        Ok(State { counters, failed: None })
+    }
+
+    fn take_left(&mut self) -> Option<Vec<Store>> {
+        self.left.take()
     }
 }
 

@@ -170,7 +170,10 @@ fn preparation_fails() {
     let journal = Journal::of(&["run", &scenario.path, "--trials", "3"]);
     let verdict = journal.verdict();
     assert_eq!((&verdict["verdict"], &verdict["trials"]), (&"inconclusive".into(), &0.into()));
-    assert_eq!(verdict["reason"], "in the preparation, fallocate failed with ENOSPC");
+    assert_eq!(
+        verdict["reason"],
+        "in the preparation, fallocate failed with ENOSPC, data reservation refused"
+    );
     assert_eq!(journal.all("prepared")[0]["failed"]["errno"], "ENOSPC");
     assert_eq!(journal.exit, Some(4));
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use brim_device::{ByteRange, Bytes, Nanos};
-use serde::{Deserialize, Serialize};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::SCHEMA;
 use crate::control::ControlEvent;
@@ -13,6 +14,7 @@ use crate::filesystem::FilesystemKind;
 use crate::judge::Verdict;
 use crate::limits::Limits;
 use crate::operation::{ExtentCount, Range};
+use crate::plan::Plan;
 
 /// One line of the journal (`events.jsonl`, and `--json` on stdout).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -103,6 +105,8 @@ pub enum Event {
         /// By operation: `read`, `write`, `flush`, `trim`, `zeroes`. What was not asked for is not here.
         requests: BTreeMap<String, RequestCount>,
     },
+    /// Numbers over the time of a trial.
+    Series(Series),
     /// What a fault row did in a trial.
     Fault {
         /// Which trial.
@@ -216,6 +220,24 @@ pub struct Lateness {
     pub steps: Vec<(Nanos, u64)>,
 }
 
+/// Numbers over the time of a trial, as far as they changed. Each holds from its moment to the next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Series {
+    /// Which trial.
+    pub trial: u32,
+    /// What they are about: `counters` of the filesystem, `requests` of the disk.
+    pub of: String,
+    /// The disk, where there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// The moments, since the first step began.
+    pub at: Vec<Nanos>,
+    /// What the numbers are called. Of the disk: `write` (how many so far), `write.bytes`, `held GATE`, `fired FAULT`.
+    pub names: Vec<String>,
+    /// Of each name its value at each moment.
+    pub values: Vec<Vec<u64>>,
+}
+
 /// Requests of one operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestCount {
@@ -245,6 +267,23 @@ pub struct Run {
     pub seed: u64,
     /// How many trials are asked for.
     pub trials: u32,
+    /// What is done in each: judged by it, the events come to the verdict that is here.
+    #[serde(default, deserialize_with = "plan_of_today", skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Box<Plan>>,
+}
+
+/// Plans grow: one that another brim wrote, and that says less or more, is none. The rest of its line counts.
+fn plan_of_today<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<Plan>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Known {
+        Plan(Box<Plan>),
+        Other(IgnoredAny),
+    }
+    Ok(match Option::<Known>::deserialize(deserializer)? {
+        Some(Known::Plan(plan)) => Some(plan),
+        Some(Known::Other(_)) | None => None,
+    })
 }
 
 /// How the preparation ended.
@@ -309,6 +348,9 @@ pub struct StepEvent {
     pub space_counted: bool,
     /// How long it took.
     pub nanos: Nanos,
+    /// When it ended, since the first step of the trial began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Nanos>,
     /// The worker that did it, where it is not the main one.
     pub by: Option<String>,
     /// What the gate held when `await` looked, or what `release` let go, in that order.

@@ -15,6 +15,7 @@ pub mod operation;
 pub mod pattern;
 pub mod plan;
 pub mod rate;
+pub mod series;
 pub mod template;
 
 pub use brim_device::{BLOCK, ByteRange, Bytes, Nanos, Survival};

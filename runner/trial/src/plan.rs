@@ -329,6 +329,28 @@ impl Plan {
         }
     }
 
+    /// Puts it on another kind of disks: on each, `rows` are in force before its own. What was known is known no more.
+    pub fn on_disk(&mut self, write_cache: bool, rows: &[Row]) {
+        // Its own faults keep their names, which steps may speak of, and no two rows have one name.
+        let several = self.devices.len() > 1;
+        let own = |name: &str| several || self.faults.iter().any(|fault| fault.row.name == name);
+        let mut faults = Vec::new();
+        for device in &mut self.devices {
+            device.write_cache |= write_cache;
+            faults.extend(rows.iter().map(|row| {
+                let name = if own(&row.name) {
+                    format!("{} of {}", row.name, device.name)
+                } else {
+                    row.name.clone()
+                };
+                Fault { device: device.name.clone(), row: Row { name, ..row.clone() } }
+            }));
+        }
+        faults.append(&mut self.faults);
+        self.faults = faults;
+        self.known.clear();
+    }
+
     /// The verdict that is expected on the kernel `release`, where one is known.
     #[must_use]
     pub fn known_on(&self, release: &str) -> Option<Verdict> {

@@ -50,7 +50,11 @@ pub(super) fn counters(sysfs: &Path) -> Result<Counters, Failure> {
     let allocation = sysfs.join("allocation");
     let mut values = BTreeMap::new();
     for space in ["data", "metadata", "mixed", "system"] {
-        values.extend(read_numbers(&allocation.join(space), space, &COUNTERS)?);
+        let directory = allocation.join(space);
+        // Either data and metadata are there, or what they share.
+        if directory.is_dir() {
+            values.extend(read_numbers(&directory, space, &COUNTERS)?);
+        }
     }
     let reserve = read_numbers(&allocation, "", &["global_rsv_size", "global_rsv_reserved"])?;
     // As the other counters are called: `global_rsv.size`.

@@ -13,7 +13,7 @@ use crate::suggest;
 use crate::written::Place;
 
 /// How often a worker goes round at most that waits for an error and does not say.
-const TIMES_UNTIL: u64 = 1_000_000;
+pub(crate) const TIMES_UNTIL: u64 = 1_000_000;
 /// More threads than a race can want.
 const COPIES_MAX: u64 = 256;
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use brim_agent::protocol::{self as lines, Lines};
 use brim_agent::{Failure, guest};
 
+use super::disk;
 use super::protocol::{Order, Parts, Refusal, Reply, Word};
 use crate::interrupt::Interrupt;
 use crate::output;
@@ -53,6 +54,15 @@ fn serve() -> Result<(), Failure> {
 
 fn carry_out(workbench: &mut Workbench, order: Order, host: &Host) -> Result<Reply, RigError> {
     match order {
+        Order::Adopt(preparation) => {
+            let image = disk::adopted(&preparation)?;
+            workbench.adopt(&preparation, &image).map(|state| Reply::State(Box::new(state)))
+        }
+        Order::Written => workbench.image().map(|image| Reply::Written(Box::new(image.written))),
+        Order::Image { disk, from } => {
+            let image = workbench.image()?;
+            disk::part(image.disks.get(disk).ok_or(RigError::Image)?, from)
+        }
         Order::Begin { entropy } => {
             guest::add_entropy(&entropy).map_err(RigError::Agent)?;
             Ok(Reply::Kernel { release: workbench.kernel().to_owned() })

@@ -58,8 +58,8 @@ pub(crate) struct Initramfs {
 }
 
 impl Initramfs {
-    /// Puts one together, with these modules to be loaded in their order.
-    pub(crate) fn build(modules: &[Module]) -> Result<Self, InitramfsError> {
+    /// Puts one together, with these modules to be loaded in their order, and files of ours.
+    pub(crate) fn build(modules: &[Module], files: &[(String, Vec<u8>)]) -> Result<Self, InitramfsError> {
         let file = File::from(
             rustix::fs::memfd_create("brim-initramfs", MemfdFlags::CLOEXEC).map_err(io::Error::from)?,
         );
@@ -88,6 +88,9 @@ impl Initramfs {
             let kind = if module.is_required { "ko" } else { OPTIONAL };
             let path = format!("{MODULES}/{index:03}-{}.{kind}", module.name);
             archive.program(Path::new(&path), &module.elf)?;
+        }
+        for (path, content) in files {
+            archive.program(Path::new(path), content)?;
         }
         let file = newc::trailer(archive.to)?.into_inner().map_err(io::IntoInnerError::into_error)?;
         Ok(Self { file })
@@ -202,7 +205,8 @@ mod tests {
     #[test]
     fn what_is_packed_is_found_again() {
         let module = Module { name: "nbd".to_owned(), elf: b"module".to_vec(), is_required: true };
-        let initramfs = Initramfs::build(&[module]).unwrap();
+        let initramfs =
+            Initramfs::build(&[module], &[("/disk-0.gz".to_owned(), b"packed".to_vec())]).unwrap();
         let mut archive = File::open(initramfs.path()).unwrap();
         let mut found = Vec::new();
         loop {
@@ -219,6 +223,7 @@ mod tests {
             found.iter().any(|(name, mode, size)| name == "init" && *mode == PROGRAM && *size > 1_000_000)
         );
         assert!(found.contains(&("modules/000-nbd.ko".to_owned(), PROGRAM, 6)), "{found:?}");
+        assert!(found.contains(&("disk-0.gz".to_owned(), PROGRAM, 6)), "{found:?}");
         assert!(found.contains(&("dev/null".to_owned(), DEVICE, 0)), "{found:?}");
         // A directory comes before what is in it.
         let place = |wanted: &str| found.iter().position(|(name, _, _)| name == wanted);

@@ -1,6 +1,6 @@
 //! The words between brim on the host and process 1 of a guest: JSON lines over a serial line, one order at a time.
 
-use brim_agent::Failure;
+use brim_agent::{Failure, Written};
 use brim_trial::Event;
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,17 @@ pub(super) enum Order {
     Make(Preparation),
     /// Prepare a disk; the reply is [`Reply::State`].
     Prepare(Preparation),
+    /// Take the disks that the initramfs has for the prepared ones; the reply is [`Reply::State`].
+    Adopt(Preparation),
+    /// Say what the steps of the preparation have written; the reply is [`Reply::Written`].
+    Written,
+    /// Say what is on a prepared disk; the reply is [`Reply::Packed`].
+    Image {
+        /// Which disk, from 0.
+        disk: usize,
+        /// From which byte on of what it is packed to.
+        from: usize,
+    },
     /// Mount a fork of it for the next trial.
     Stage,
     /// Run a trial on what is mounted.
@@ -96,6 +107,15 @@ pub(super) enum Reply {
     },
     /// What the preparation came to.
     State(Box<State>),
+    /// A part of a disk that is packed.
+    Packed {
+        /// Its bytes, two digits each.
+        digits: String,
+        /// Nothing follows it.
+        last: bool,
+    },
+    /// What the steps of the preparation have written.
+    Written(Box<Written>),
 }
 
 /// A [`RigError`] on its way out of a guest.

@@ -1,7 +1,6 @@
 //! What the steps of a trial ask of the disk: another size, and words with its gates.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use brim_agent::protocol::{self, Answer, Ask, Command};
@@ -193,7 +192,7 @@ impl Local {
                     "no snapshot is called `{name}`: the step that keeps it has not been done"
                 ));
             }
-            attached.tell_size(attached.disk.size());
+            self.tell_size(attached, attached.disk.size());
             sizes.insert(attached.name.clone(), attached.disk.size());
         }
         Ok(sizes)
@@ -206,7 +205,7 @@ impl Local {
             if !disk.restore_snapshot(CUT) {
                 return Err("the power was not cut".to_owned());
             }
-            attached.tell_size(disk.size());
+            self.tell_size(attached, disk.size());
             let _kept = disk.forget_snapshot(CUT);
             lost = Bytes(lost.0 + lose(disk, survival, seed.wrapping_add(number)).0);
         }
@@ -216,8 +215,15 @@ impl Local {
     fn resize(&self, device: Option<&str>, size: Bytes) -> Result<(), String> {
         let attached = self.attached(device)?;
         attached.disk.resize(size).map_err(|error| error.to_string())?;
-        attached.tell_size(size);
+        self.tell_size(attached, size);
         Ok(())
+    }
+
+    /// Tells the file behind the loop device its new size. nbd.ko has it from the agent.
+    pub(super) fn tell_size(&self, attached: &Attached, size: Bytes) {
+        if let Some(fuse) = self.fuses.get(&attached.name) {
+            fuse.file.set_size(size);
+        }
     }
 
     /// The disk of this name, or the first.
@@ -250,15 +256,6 @@ fn lose(disk: &Disk, survival: Survival, seed: u64) -> Bytes {
     }
     let Cut { lost, torn, .. } = disk.power_cut_partly(survival, seed);
     Bytes((lost + torn) * SECTOR.0)
-}
-
-impl Attached {
-    /// Tells the file behind the loop device its new size. nbd.ko has it from the agent.
-    pub(super) fn tell_size(&self, size: Bytes) {
-        if let Some(fuse) = &self.fuse {
-            fuse.size.store(size.0, Ordering::Release);
-        }
-    }
 }
 
 /// The name of the content at the moment that the power was cut; a scenario can give none of this name.

@@ -1,0 +1,155 @@
+//! One worker's rig: brings it to a cell's state, runs one trial, and says what it came to.
+
+use std::time::Instant;
+
+use brim_campaign::cell::{self, RUNNING};
+use brim_campaign::{Cell, TrialRecord, signature};
+use brim_trial::event::{Prepared, Run, When};
+use brim_trial::{Bytes, Event, Nanos, Plan, Verdict, judge};
+
+use crate::error::Error;
+use crate::executor;
+use crate::interrupt::Interrupt;
+use crate::kernel::Kernel;
+use crate::rig::workbench::{Preparation, State};
+use crate::rig::{Rig, RigError, RigName};
+
+/// A rig, and the state that it is in.
+pub(super) struct Bench {
+    kernel: String,
+    rig: Box<dyn Rig>,
+    prepared: Option<(Preparation, State)>,
+}
+
+/// What a trial came to.
+pub(super) struct Outcome {
+    pub(super) record: TrialRecord,
+    pub(super) journal: Vec<Event>,
+}
+
+impl Bench {
+    /// For a kernel, with nothing prepared.
+    pub(super) fn stand(kernel: &str, interrupt: &Interrupt) -> Result<Self, Error> {
+        let found = (kernel != RUNNING).then(|| Kernel::find(kernel, None)).transpose()?;
+        let rig = RigName::Auto.stand(found.as_ref(), interrupt)?;
+        Ok(Self { kernel: kernel.to_owned(), rig, prepared: None })
+    }
+
+    /// Whether it is of this kernel.
+    pub(super) fn is_of(&self, kernel: &str) -> bool {
+        self.kernel == kernel
+    }
+
+    /// The kernel's release, and what the rig is called.
+    pub(super) fn seen(&self) -> (String, String) {
+        (self.rig.kernel().to_owned(), self.rig.name().name().to_owned())
+    }
+
+    /// Runs trial `number` of a cell.
+    pub(super) fn run(
+        &mut self,
+        campaign_seed: u64,
+        cell: &Cell,
+        plan: &Plan,
+        number: u32,
+    ) -> Result<Outcome, RigError> {
+        let seed = cell::seed(campaign_seed, &cell.id, number);
+        let (State { counters, failed }, seconds) = self.prepare(plan, seed)?;
+        let mut journal = vec![
+            Event::Run(Run {
+                scenario: plan.scenario.clone(),
+                control: None,
+                params: plan.params.clone(),
+                rig: self.rig.name().name().to_owned(),
+                kernel: self.rig.kernel().to_owned(),
+                filesystem: plan.filesystem.kind,
+                seed,
+                trials: 1,
+                plan: Some(Box::new(plan.clone())),
+            }),
+            Event::Prepared(Prepared {
+                data_free_wanted: plan.prepare.fill.data_free,
+                metadata_free_wanted: plan.prepare.fill.metadata_free,
+                counters,
+                failed,
+                seconds,
+            }),
+        ];
+        let unreached = judge::unreached(plan, &journal);
+        let began = Instant::now();
+        if unreached.is_none() {
+            journal.push(Event::Trial { trial: 1 });
+            self.rig.trial(&executor::order(plan, seed, 1), &mut |event| journal.push(event))?;
+        }
+        let nanos = Nanos(u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        let verdict = judge::trial(plan, 1, &journal);
+        journal.push(Event::TrialVerdict(verdict.clone()));
+        let signature = match verdict.verdict {
+            Verdict::Inconclusive if unreached.is_some() => Some("state".to_owned()),
+            _ => signature::signature(&verdict, &journal),
+        };
+        let record = TrialRecord {
+            cell: cell.id.clone(),
+            number,
+            seed,
+            verdict: Some(verdict.verdict),
+            step: verdict.failed_step,
+            errno: verdict.errno,
+            space: verdict.space,
+            signature,
+            reason: verdict.reason,
+            unreached: unreached.is_some(),
+            data_free: data_free(&journal),
+            kernel_log: count(&journal),
+            nanos,
+        };
+        Ok(Outcome { record, journal })
+    }
+
+    /// What the state counted, and how long it took to reach: 0 where it was there.
+    fn prepare(&mut self, plan: &Plan, seed: u64) -> Result<(State, f64), RigError> {
+        let preparation = executor::preparation(plan, seed);
+        if let Some((_, state)) = self.prepared.as_ref().filter(|(known, _)| *known == preparation) {
+            return Ok((state.clone(), 0.0));
+        }
+        self.prepared = None;
+        let began = Instant::now();
+        let state = self.rig.prepare(&preparation)?;
+        self.prepared = Some((preparation, state.clone()));
+        Ok((state, began.elapsed().as_secs_f64()))
+    }
+}
+
+/// A cell that the rig refuses: its trial, without a verdict.
+pub(super) fn refused(campaign_seed: u64, cell: &Cell, number: u32, why: String) -> TrialRecord {
+    TrialRecord {
+        cell: cell.id.clone(),
+        number,
+        seed: cell::seed(campaign_seed, &cell.id, number),
+        verdict: None,
+        step: None,
+        errno: None,
+        space: None,
+        signature: None,
+        reason: Some(why),
+        unreached: false,
+        data_free: None,
+        kernel_log: 0,
+        nanos: Nanos(0),
+    }
+}
+
+fn data_free(journal: &[Event]) -> Option<[Bytes; 2]> {
+    let at = |wanted: When| {
+        journal.iter().find_map(|event| match event {
+            Event::Counters { when, counters, .. } if *when == wanted => Some(counters.data_free),
+            _ => None,
+        })
+    };
+    Some([at(When::Before)?, at(When::After)?])
+}
+
+fn count(journal: &[Event]) -> u64 {
+    let lines = journal.iter().filter(|event| matches!(event, Event::KernelLog(_))).count();
+    u64::try_from(lines).unwrap_or(u64::MAX)
+}
