@@ -366,10 +366,16 @@ fn administration(disk: BoxedStrategy<String>, alone: bool) -> BoxedStrategy<Adm
     ];
     let mut all = vec![
         disk.clone().prop_map(|device| Administration::DeviceAdd { device }).boxed(),
-        missing.clone().prop_map(|device| Administration::DeviceRemove { device }).boxed(),
-        (missing, disk.clone())
-            .prop_filter("two disks", |(from, to)| from != to)
-            .prop_map(|(from, to)| Administration::DeviceReplace { from, to })
+        missing.prop_map(|device| Administration::DeviceRemove { device }).boxed(),
+        (disk.clone(), disk.clone())
+            .prop_map(|(from, to)| {
+                // There may be one disk alone.
+                if from == to {
+                    Administration::DeviceAdd { device: to }
+                } else {
+                    Administration::DeviceReplace { from, to }
+                }
+            })
             .boxed(),
         balance.boxed(),
         (option::of(expression()), option::of(disk.clone()))

@@ -1,4 +1,4 @@
-//! What a program under test does with files, by xfs_io(8) and coreutils.
+//! What a program under test does with files, by `xfs_io` and coreutils.
 
 use brim_trial::operation::{Content, Expect, FallocateMode, How, OpenFlag, Rename, Shared, Target};
 use brim_trial::{FileOperation, Template};
@@ -9,7 +9,8 @@ use super::{NeedsBrim, named, value};
 pub(super) fn lines(operation: &FileOperation) -> Result<Vec<String>, NeedsBrim> {
     let one = |line: String| Ok(vec![line]);
     let with = |flags: &str, file: &Template, commands: &[String]| {
-        let commands: String = commands.iter().map(|command| format!(" -c \"{command}\"")).collect();
+        let commands: Vec<String> = commands.iter().map(|command| format!(" -c \"{command}\"")).collect();
+        let commands = commands.concat();
         Ok(vec![format!("xfs_io -f{flags}{commands} {}", named(file))])
     };
     let on = |file: &Template, command: String| with("", file, &[command]);
@@ -141,7 +142,7 @@ fn fallocate(mode: FallocateMode) -> Result<&'static str, NeedsBrim> {
     })
 }
 
-/// Flags of `xfs_io`, and words for its pread and pwrite (xfs_io(8)).
+/// Flags of `xfs_io`, and words for its pread and pwrite, as in its manual.
 fn how_words(How { direct, dsync, nowait }: How) -> (&'static str, &'static str) {
     let words = match (dsync, nowait) {
         (false, false) => "",
