@@ -4,7 +4,9 @@ mod map;
 
 use brim_campaign::cell::RUNNING;
 use brim_campaign::head::Head;
-use brim_campaign::result::{CampaignResult, CellEnded, CellResult, Ended, Found, Rate, ThresholdResult};
+use brim_campaign::result::{
+    CampaignResult, CellEnded, CellResult, Ended, Found, Group, Rate, ThresholdResult,
+};
 use brim_campaign::statistics::{Tally, fisher};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
@@ -15,9 +17,14 @@ const TABLE_MAX: usize = 40;
 /// How many of a kind are told where all would be too many.
 const SHOWN_MAX: usize = 5;
 
-/// The summary of a campaign.
+/// The summary of a campaign; `bundle` gives the bundle of the first trial of a group, where it has one.
 #[must_use]
-pub fn lines(head: &Head, result: &CampaignResult, style: Style) -> Vec<String> {
+pub fn lines(
+    head: &Head,
+    result: &CampaignResult,
+    bundle: &dyn Fn(&Group) -> Option<String>,
+    style: Style,
+) -> Vec<String> {
     let mut lines = vec![format!("{}: {}", style.strong(&head.name), head.about)];
     let kernels: Vec<String> =
         result.kernels.iter().map(|(name, release)| format!("{name} ({release})")).collect();
@@ -51,12 +58,12 @@ pub fn lines(head: &Head, result: &CampaignResult, style: Style) -> Vec<String> 
             _ => lines.extend(table(sweep, &cells)),
         }
     }
-    lines.extend(groups(result, style));
+    lines.extend(groups(result, bundle, style));
     lines.extend(troubles(result, style));
     lines
 }
 
-fn ended(result: &CampaignResult) -> String {
+pub(crate) fn ended(result: &CampaignResult) -> String {
     match result.ended {
         Ended::Done => "all cells are done".to_owned(),
         Ended::FirstHit => "ended at the first hit".to_owned(),
@@ -148,7 +155,7 @@ pub fn value(cell: &CellResult, axis: &str) -> String {
     }
 }
 
-fn threshold(found: &ThresholdResult, cells: &[&CellResult]) -> Vec<String> {
+pub(crate) fn threshold(found: &ThresholdResult, cells: &[&CellResult]) -> Vec<String> {
     let row: Vec<&&CellResult> = cells.iter().filter(|cell| cell.cell.row == found.row).collect();
     let trials: u32 = row.iter().map(|cell| cell.trials).sum();
     let percent = found.rate * 100.0;
@@ -205,7 +212,7 @@ fn threshold(found: &ThresholdResult, cells: &[&CellResult]) -> Vec<String> {
     vec![format!("  {place}: {trials} trials"), format!("    {what}")]
 }
 
-fn groups(result: &CampaignResult, style: Style) -> Vec<String> {
+fn groups(result: &CampaignResult, bundle: &dyn Fn(&Group) -> Option<String>, style: Style) -> Vec<String> {
     let mut lines = Vec::new();
     for group in result.groups.iter().take(SHOWN_MAX * 2) {
         if lines.is_empty() {
@@ -219,6 +226,9 @@ fn groups(result: &CampaignResult, style: Style) -> Vec<String> {
             group.cells
         ));
         lines.push(style.faint(format!("    again: {}", group.first.command)));
+        if let Some(bundle) = bundle(group).filter(|_| group.reproduced) {
+            lines.push(style.faint(format!("    on the same disk: brim run --bundle {bundle}")));
+        }
     }
     lines
 }

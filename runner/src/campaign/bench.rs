@@ -8,7 +8,7 @@ use brim_trial::event::{Prepared, Run, When};
 use brim_trial::{Bytes, Event, Nanos, Plan, Verdict, judge};
 
 use crate::error::Error;
-use crate::executor;
+use crate::executor::{self, Kept};
 use crate::interrupt::Interrupt;
 use crate::kernel::Kernel;
 use crate::rig::workbench::{Preparation, State};
@@ -25,6 +25,8 @@ pub(super) struct Bench {
 pub(super) struct Outcome {
     pub(super) record: TrialRecord,
     pub(super) journal: Vec<Event>,
+    /// The disk before it and after it, of a hit that is kept.
+    pub(super) kept: Option<Kept>,
 }
 
 impl Bench {
@@ -52,6 +54,7 @@ impl Bench {
         cell: &Cell,
         plan: &Plan,
         number: u32,
+        wants: &dyn Fn(&TrialRecord) -> bool,
     ) -> Result<Outcome, RigError> {
         let seed = cell::seed(campaign_seed, &cell.id, number);
         let (State { counters, failed }, seconds) = self.prepare(plan, seed)?;
@@ -102,7 +105,14 @@ impl Bench {
             kernel_log: count(&journal),
             nanos,
         };
-        Ok(Outcome { record, journal })
+        let is_hit = record.verdict == Some(Verdict::Reproduced);
+        let kept = if is_hit && wants(&record) {
+            let after = self.rig.take_left().map(|left| (Verdict::Reproduced, left));
+            Some(Kept { before: self.rig.image()?, after: after.into_iter().collect() })
+        } else {
+            None
+        };
+        Ok(Outcome { record, journal, kept })
     }
 
     /// What the state counted, and how long it took to reach: 0 where it was there.
