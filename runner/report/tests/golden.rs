@@ -5,8 +5,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use brim_campaign::{CampaignResult, Head};
 use brim_report::junit::{self, Case};
-use brim_report::{Style, verdict};
+use brim_report::{Style, campaign, verdict};
 use brim_trial::event::VerdictEvent;
 use brim_trial::{Event, JournalLine};
 
@@ -91,4 +92,25 @@ fn junit_has_a_case_for_each_set_of_parameters() {
     let case = |events: &[Event]| Case::new("uml/6.12".to_owned(), verdicts(events).remove(0), events);
     let cases: Vec<Case> = of_each.map(case).collect();
     assert_page("range.junit", &junit::report(&cases).unwrap());
+}
+
+/// What `brim campaign run` wrote for `page.toml`: a map, a table with cells that mkfs refuses, a rate, and searches.
+#[test]
+fn a_campaign_has_its_page_and_its_cases() {
+    let read = |name: &str| fs::read_to_string(golden(name)).unwrap();
+    let head: Head = serde_json::from_str(&read("campaign.json")).unwrap();
+    let result: CampaignResult = serde_json::from_str(&read("campaign-result.json")).unwrap();
+    let page: String =
+        campaign::lines(&head, &result, Style::PLAIN).iter().map(|line| format!("{line}\n")).collect();
+    assert_page("campaign", &page);
+    assert_page("campaign.junit", &campaign::junit(&head, &result).unwrap());
+    let cell = |word: &str| {
+        let found: Vec<_> = result.cells.iter().filter(|cell| campaign::is_named(cell, word)).collect();
+        assert_eq!(found.len(), 1, "{word}");
+        found[0]
+    };
+    let btrfs = cell("filesystem=btrfs,mkfs=");
+    let compared = campaign::compare(btrfs, cell("filesystem=ext4,mkfs="));
+    assert_page("campaign.compare", &(compared.join("\n") + "\n"));
+    assert_eq!(cell(&btrfs.cell.id.to_string()[..6]).cell.id, btrfs.cell.id);
 }
