@@ -100,9 +100,7 @@ fn a_campaign_has_its_page_and_its_cases() {
     let read = |name: &str| fs::read_to_string(golden(name)).unwrap();
     let head: Head = serde_json::from_str(&read("campaign.json")).unwrap();
     let result: CampaignResult = serde_json::from_str(&read("campaign-result.json")).unwrap();
-    let page: String =
-        campaign::lines(&head, &result, Style::PLAIN).iter().map(|line| format!("{line}\n")).collect();
-    assert_page("campaign", &page);
+    assert_page("campaign", &(campaign::lines(&head, &result, Style::PLAIN).join("\n") + "\n"));
     assert_page("campaign.junit", &campaign::junit(&head, &result).unwrap());
     let cell = |word: &str| {
         let found: Vec<_> = result.cells.iter().filter(|cell| campaign::is_named(cell, word)).collect();

@@ -119,7 +119,7 @@ impl Bench {
 }
 
 /// A cell that the rig refuses: its trial, without a verdict.
-pub(super) fn refused(campaign_seed: u64, cell: &Cell, number: u32, why: String) -> TrialRecord {
+pub(super) fn refused(campaign_seed: u64, cell: &Cell, number: u32, why: &str) -> TrialRecord {
     TrialRecord {
         cell: cell.id.clone(),
         number,
@@ -129,7 +129,7 @@ pub(super) fn refused(campaign_seed: u64, cell: &Cell, number: u32, why: String)
         errno: None,
         space: None,
         signature: None,
-        reason: Some(nameless(&why)),
+        reason: Some(nameless(why)),
         unreached: false,
         data_free: None,
         kernel_log: 0,

@@ -192,7 +192,7 @@ impl Floor<'_> {
             // The rig stands, and what was asked of it is not possible: that is of this cell, and says nothing of others.
             Err(RigError::Agent(failure)) if failure.refused => {
                 let why = failure.to_string();
-                Ok(Outcome { record: bench::refused(head.seed, cell, number, why), journal: Vec::new() })
+                Ok(Outcome { record: bench::refused(head.seed, cell, number, &why), journal: Vec::new() })
             }
             Err(error) => Err(error.into()),
         }
