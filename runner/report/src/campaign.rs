@@ -14,6 +14,8 @@ use crate::style::Style;
 
 /// How many cells are told one by one; more are drawn.
 const TABLE_MAX: usize = 40;
+/// How many letters of a reason are told.
+const REASON_MAX: usize = 120;
 /// How many of a kind are told where all would be too many.
 const SHOWN_MAX: usize = 5;
 
@@ -113,12 +115,21 @@ fn table(sweep: &brim_campaign::head::Sweep, cells: &[&CellResult]) -> Vec<Strin
             None => "",
         };
         let what = match cell.ended {
-            CellEnded::Failed => format!("could not be run: {}", cell.reason.as_deref().unwrap_or_default()),
+            CellEnded::Failed => format!("could not be run{}", shortened(cell)),
             _ => format!("{} of {}{rate}{decided}{doubts}{known}", cell.reproduced, cell.trials),
         };
         format!("  {name:<width$}  {what}")
     };
     names.iter().zip(cells).map(line).collect()
+}
+
+/// The beginning of why: some programs print all of their options when they are given a wrong one.
+fn shortened(cell: &CellResult) -> String {
+    let Some(reason) = &cell.reason else { return String::new() };
+    match reason.char_indices().nth(REASON_MAX) {
+        Some((end, _)) => format!(": {}…", &reason[..end]),
+        None => format!(": {reason}"),
+    }
 }
 
 /// What a cell has that the others of its sweep may have not.
@@ -130,7 +141,11 @@ fn varied(sweep: &brim_campaign::head::Sweep, cell: &CellResult) -> String {
             let name = axis.name.trim_start_matches("param.");
             match value(cell, &axis.name) {
                 text if matches!(name, "scenario" | "kernel" | "filesystem") => text,
-                text if text.is_empty() => format!("no {name}"),
+                text if text.is_empty() => match name {
+                    "without_fault" => "with all faults".to_owned(),
+                    "profile" => "plain disk".to_owned(),
+                    _ => format!("{name} without options"),
+                },
                 text => format!("{name} = {text}"),
             }
         })
@@ -242,8 +257,7 @@ fn troubles(result: &CampaignResult, style: Style) -> Vec<String> {
         }
         lines.extend([String::new(), format!("  {} cells {what}", style.strong(cells.len()))]);
         for cell in cells.iter().take(SHOWN_MAX) {
-            let reason = cell.reason.as_ref().map_or_else(String::new, |reason| format!("  ({reason})"));
-            lines.push(format!("    {}{reason}", cell.cell.command));
+            lines.push(format!("    {}{}", cell.cell.command, shortened(cell)));
         }
         if cells.len() > SHOWN_MAX {
             lines.push(format!("    and {} more", cells.len() - SHOWN_MAX));

@@ -38,7 +38,7 @@ pub(crate) struct SeenKernel {
 /// How long a run took so far: the last line with its `began` counts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Time {
-    /// When it began, in seconds since 1970.
+    /// When it began, in milliseconds since 1970.
     pub(crate) began: u64,
     /// How long it has been at work.
     pub(crate) seconds: f64,

@@ -200,7 +200,7 @@ impl Floor<'_> {
             // The rig stands, and what was asked of it is not possible: that is of this cell, and says nothing of others.
             Err(RigError::Agent(failure)) if failure.refused => {
                 let why = failure.to_string();
-                let record = bench::refused(head.seed, cell, number, why);
+                let record = bench::refused(head.seed, cell, number, &why);
                 Ok(Outcome { record, journal: Vec::new(), kept: None })
             }
             Err(error) => Err(error.into()),
