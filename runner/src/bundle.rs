@@ -124,15 +124,17 @@ impl Target {
                 directory.join(plain(&words.join("-")) + EXTENSION)
             }
         };
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let bundle = of(ran, name.strip_suffix(EXTENSION).unwrap_or(&name))?;
-        write(&bundle, &name, &path).map_err(|source| Error::Bundle {
-            what: "write",
-            path: path.clone(),
-            source,
-        })?;
+        save(ran, &path)?;
         Ok(path)
     }
+}
+
+/// Writes the bundle of a run at `path`.
+pub(crate) fn save(ran: Ran<'_>, path: &Path) -> Result<(), Error> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let bundle = of(ran, name.strip_suffix(EXTENSION).unwrap_or(&name))?;
+    let failed = |source| Error::Bundle { what: "write", path: path.to_owned(), source };
+    write(&bundle, &name, path).map_err(failed)
 }
 
 /// Whole or not at all: whoever sees the file sees a bundle.

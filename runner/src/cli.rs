@@ -215,6 +215,21 @@ pub(crate) struct Shrink {
     pub(crate) out: PathBuf,
 }
 
+impl Shrink {
+    /// That of a bundle, as it ran.
+    pub(crate) fn of_bundle(bundle: String, trials: u32, hits: Option<u32>, out: PathBuf) -> Self {
+        Self {
+            scenario: bundle,
+            parameters: Parameters { set: Vec::new(), filesystem: None },
+            trials,
+            hits,
+            rig: Rig { rig: RigName::Auto, seed: None },
+            kernel: None,
+            out,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Compare {
     /// A scenario file, or a name from the catalogue

@@ -211,6 +211,43 @@ proptest! {
         }
         prop_assert_eq!(text(&result_of(&head, &together)), text(&run(&head, &rate).0));
     }
+
+    /// The same where rows are searches, which a shard runs whole.
+    #[test]
+    fn shards_together_are_one_machine_that_searches(
+        seed in any::<u64>(), rows in 1usize..6, at in 0usize..12, flaky in 0.0..0.3f64,
+        trials in prop::option::of(1u64..300), shards in 1usize..5,
+    ) {
+        let limits = Limits { trials, ..Limits::default() };
+        let head = Head { limits, ..head(seed, rows * 12, 12, Stop { trials: 40, ..STOP }, Some(search())) };
+        let rate = |cell: usize| if cell % 12 < at { flaky } else { 1.0 - flaky };
+        let mut together = Vec::new();
+        for index in 1..=shards {
+            let part = Head { shard: Some(Shard { index, count: shards }), ..head.clone() };
+            together.extend(run(&part, &rate).1);
+        }
+        prop_assert_eq!(text(&result_of(&head, &together)), text(&run(&head, &rate).0));
+    }
+
+    /// For all ways to split the trials of a campaign over directories, in whatever order these are read, with some trials in
+    /// several: together they have the result of the whole.
+    #[test]
+    fn any_split_put_together_is_the_whole(
+        seed in any::<u64>(), count in 1usize..12, stop in stops(), limits in limits(), rate in 0.0..1.0f64,
+        places in prop::collection::vec((0usize..5, 0usize..5), 1..50), order in Just([0, 1, 2, 3, 4]).prop_shuffle(),
+    ) {
+        let head = Head { limits, ..head(seed, count, 1, stop, None) };
+        let (whole, records) = run(&head, &|_| rate);
+        let mut parts = vec![Vec::new(); 5];
+        for (record, (one, other)) in records.iter().zip(places.iter().cycle()) {
+            parts[*one].push(record.clone());
+            if other > one {
+                parts[*other].push(record.clone());
+            }
+        }
+        let together: Vec<TrialRecord> = order.iter().flat_map(|part| parts[*part].clone()).collect();
+        prop_assert_eq!(text(&result_of(&head, &together)), text(&whole));
+    }
 }
 
 /// How many of 100 campaigns, by their seeds 1 to 100, have the planted rate within their interval.
@@ -239,6 +276,8 @@ fn a_planted_rate_is_recovered() {
         }
     }
     assert!(all >= 950, "{all} of 1000");
+    let flaky = recovered(0.1, fixed);
+    assert!(flaky >= 95, "a rate of 10 % by 300 trials: {flaky} of 100");
 }
 
 /// A rule that looks at the rate after each trial is wrong about its side in no more than 5 of 100 campaigns.

@@ -4,7 +4,9 @@ mod map;
 
 use brim_campaign::cell::RUNNING;
 use brim_campaign::head::Head;
-use brim_campaign::result::{CampaignResult, CellEnded, CellResult, Ended, Found, Rate, ThresholdResult};
+use brim_campaign::result::{
+    CampaignResult, CellEnded, CellResult, Ended, Found, Group, Rate, ThresholdResult,
+};
 use brim_campaign::statistics::{Tally, fisher};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
@@ -12,12 +14,19 @@ use crate::style::Style;
 
 /// How many cells are told one by one; more are drawn.
 const TABLE_MAX: usize = 40;
+/// How many letters of a reason are told.
+const REASON_MAX: usize = 120;
 /// How many of a kind are told where all would be too many.
 const SHOWN_MAX: usize = 5;
 
-/// The summary of a campaign.
+/// The summary of a campaign; `bundle` gives the bundle of the first trial of a group, where it has one.
 #[must_use]
-pub fn lines(head: &Head, result: &CampaignResult, style: Style) -> Vec<String> {
+pub fn lines(
+    head: &Head,
+    result: &CampaignResult,
+    bundle: &dyn Fn(&Group) -> Option<String>,
+    style: Style,
+) -> Vec<String> {
     let mut lines = vec![format!("{}: {}", style.strong(&head.name), head.about)];
     let kernels: Vec<String> =
         result.kernels.iter().map(|(name, release)| format!("{name} ({release})")).collect();
@@ -51,12 +60,12 @@ pub fn lines(head: &Head, result: &CampaignResult, style: Style) -> Vec<String> 
             _ => lines.extend(table(sweep, &cells)),
         }
     }
-    lines.extend(groups(result, style));
+    lines.extend(groups(result, bundle, style));
     lines.extend(troubles(result, style));
     lines
 }
 
-fn ended(result: &CampaignResult) -> String {
+pub(crate) fn ended(result: &CampaignResult) -> String {
     match result.ended {
         Ended::Done => "all cells are done".to_owned(),
         Ended::FirstHit => "ended at the first hit".to_owned(),
@@ -106,12 +115,21 @@ fn table(sweep: &brim_campaign::head::Sweep, cells: &[&CellResult]) -> Vec<Strin
             None => "",
         };
         let what = match cell.ended {
-            CellEnded::Failed => format!("could not be run: {}", cell.reason.as_deref().unwrap_or_default()),
+            CellEnded::Failed => format!("could not be run{}", shortened(cell)),
             _ => format!("{} of {}{rate}{decided}{doubts}{known}", cell.reproduced, cell.trials),
         };
         format!("  {name:<width$}  {what}")
     };
     names.iter().zip(cells).map(line).collect()
+}
+
+/// The beginning of why: some programs print all of their options when they are given a wrong one.
+fn shortened(cell: &CellResult) -> String {
+    let Some(reason) = &cell.reason else { return String::new() };
+    match reason.char_indices().nth(REASON_MAX) {
+        Some((end, _)) => format!(": {}…", &reason[..end]),
+        None => format!(": {reason}"),
+    }
 }
 
 /// What a cell has that the others of its sweep may have not.
@@ -123,7 +141,11 @@ fn varied(sweep: &brim_campaign::head::Sweep, cell: &CellResult) -> String {
             let name = axis.name.trim_start_matches("param.");
             match value(cell, &axis.name) {
                 text if matches!(name, "scenario" | "kernel" | "filesystem") => text,
-                text if text.is_empty() => format!("no {name}"),
+                text if text.is_empty() => match name {
+                    "without_fault" => "with all faults".to_owned(),
+                    "profile" => "plain disk".to_owned(),
+                    _ => format!("{name} without options"),
+                },
                 text => format!("{name} = {text}"),
             }
         })
@@ -148,7 +170,7 @@ pub fn value(cell: &CellResult, axis: &str) -> String {
     }
 }
 
-fn threshold(found: &ThresholdResult, cells: &[&CellResult]) -> Vec<String> {
+pub(crate) fn threshold(found: &ThresholdResult, cells: &[&CellResult]) -> Vec<String> {
     let row: Vec<&&CellResult> = cells.iter().filter(|cell| cell.cell.row == found.row).collect();
     let trials: u32 = row.iter().map(|cell| cell.trials).sum();
     let percent = found.rate * 100.0;
@@ -205,7 +227,7 @@ fn threshold(found: &ThresholdResult, cells: &[&CellResult]) -> Vec<String> {
     vec![format!("  {place}: {trials} trials"), format!("    {what}")]
 }
 
-fn groups(result: &CampaignResult, style: Style) -> Vec<String> {
+fn groups(result: &CampaignResult, bundle: &dyn Fn(&Group) -> Option<String>, style: Style) -> Vec<String> {
     let mut lines = Vec::new();
     for group in result.groups.iter().take(SHOWN_MAX * 2) {
         if lines.is_empty() {
@@ -219,6 +241,9 @@ fn groups(result: &CampaignResult, style: Style) -> Vec<String> {
             group.cells
         ));
         lines.push(style.faint(format!("    again: {}", group.first.command)));
+        if let Some(bundle) = bundle(group).filter(|_| group.reproduced) {
+            lines.push(style.faint(format!("    on the same disk: brim run --bundle {bundle}")));
+        }
     }
     lines
 }
@@ -232,8 +257,7 @@ fn troubles(result: &CampaignResult, style: Style) -> Vec<String> {
         }
         lines.extend([String::new(), format!("  {} cells {what}", style.strong(cells.len()))]);
         for cell in cells.iter().take(SHOWN_MAX) {
-            let reason = cell.reason.as_ref().map_or_else(String::new, |reason| format!("  ({reason})"));
-            lines.push(format!("    {}{reason}", cell.cell.command));
+            lines.push(format!("    {}{}", cell.cell.command, shortened(cell)));
         }
         if cells.len() > SHOWN_MAX {
             lines.push(format!("    and {} more", cells.len() - SHOWN_MAX));

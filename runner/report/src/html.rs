@@ -4,6 +4,8 @@
 //! The plots are SVG of our own (`svg`): plotting libraries put colours and fonts into what they draw, and these take theirs from
 //! the page, so that they change with it.
 
+mod campaign;
+mod curve;
 mod facts;
 mod lateness;
 mod map;
@@ -14,10 +16,13 @@ mod svg;
 mod timeline;
 
 use askama::Template;
+use brim_campaign::{CampaignResult, Head};
 use brim_trial::Event;
 
+pub use campaign::Kept;
 pub use sets::{Set, sets};
 
+use campaign::CampaignPage;
 use map::Overview;
 use run::RunPage;
 
@@ -43,6 +48,7 @@ pub struct HtmlError(#[from] askama::Error);
 struct Page<'a> {
     title: String,
     style: &'static str,
+    campaign: Option<CampaignPage>,
     overview: Option<Overview>,
     runs: Vec<RunPage>,
     /// Runs that are not shown whole.
@@ -66,7 +72,30 @@ pub fn page(events: &[Event], origin: &Origin) -> Result<String, HtmlError> {
     let left = sets.len() - whole.len();
     let runs = whole.into_iter().enumerate().map(|(index, set)| RunPage::of(index, set)).collect();
     let style = include_str!("../templates/style.css");
-    Ok(Page { title: text(&title), style, overview, runs, left, origin }.render()?)
+    Ok(Page { title: text(&title), style, campaign: None, overview, runs, left, origin }.render()?)
+}
+
+/// The page of what a campaign came to; `kept` are the trials whose journals are there, of which the first of each kind of failure is
+/// shown whole.
+///
+/// # Errors
+/// Never, with memory to write to; the library says it may.
+pub fn campaign(
+    head: &Head,
+    result: &CampaignResult,
+    kept: &[Kept],
+    origin: &Origin,
+) -> Result<String, HtmlError> {
+    let mut first = campaign::first_of_each(result, kept);
+    first.truncate(WHOLE_MAX);
+    let runs: Vec<RunPage> =
+        first.iter().enumerate().map(|(index, (_, set))| RunPage::of(index, set)).collect();
+    let ids: Vec<(usize, String)> =
+        first.iter().zip(&runs).map(|((index, _), run)| (*index, run.id.clone())).collect();
+    let page = CampaignPage::of(head, result, kept, &ids);
+    let style = include_str!("../templates/style.css");
+    let title = page.title.clone();
+    Ok(Page { title, style, campaign: Some(page), overview: None, runs, left: 0, origin }.render()?)
 }
 
 /// Text of a journal as a page may have it: control characters, which HTML has none of, as pictures of themselves.

@@ -5,10 +5,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use brim_campaign::{CampaignResult, Head};
 use brim_report::junit::{self, Case};
 use brim_report::mail::{self, Told};
 use brim_report::recipe::recipe;
-use brim_report::{Style, verdict};
+use brim_report::{Style, campaign, verdict};
 use brim_scenario::{Scenario, Settings};
 use brim_trial::event::VerdictEvent;
 use brim_trial::{Event, JournalLine, Plan};
@@ -146,4 +147,23 @@ fn names_are_quoted_for_a_shell() {
     plan.filesystem.mount = vec!["x'; rm -rf /; '".to_owned()];
     let lines = recipe(&plan, "hit").unwrap();
     assert!(lines[1].contains(r"mount -o 'loop,x'\''; rm -rf /; '\''' $disk"), "{lines:#?}");
+}
+
+/// What `brim campaign run` wrote for `page.toml`: a map, a table with cells that mkfs refuses, a rate, and searches.
+#[test]
+fn a_campaign_has_its_page_and_its_cases() {
+    let read = |name: &str| fs::read_to_string(golden(name)).unwrap();
+    let head: Head = serde_json::from_str(&read("campaign.json")).unwrap();
+    let result: CampaignResult = serde_json::from_str(&read("campaign-result.json")).unwrap();
+    assert_page("campaign", &(campaign::lines(&head, &result, &|_| None, Style::PLAIN).join("\n") + "\n"));
+    assert_page("campaign.junit", &campaign::junit(&head, &result).unwrap());
+    let cell = |word: &str| {
+        let found: Vec<_> = result.cells.iter().filter(|cell| campaign::is_named(cell, word)).collect();
+        assert_eq!(found.len(), 1, "{word}");
+        found[0]
+    };
+    let btrfs = cell("filesystem=btrfs,mkfs=");
+    let compared = campaign::compare(btrfs, cell("filesystem=ext4,mkfs="));
+    assert_page("campaign.compare", &(compared.join("\n") + "\n"));
+    assert_eq!(cell(&btrfs.cell.id.to_string()[..6]).cell.id, btrfs.cell.id);
 }

@@ -316,7 +316,7 @@ fn operation(names: &Names, alone: bool) -> BoxedStrategy<Operation> {
         all.push(act.prop_map(Operation::Administer).boxed());
     }
     if !gates.is_empty() {
-        let gate = || select(gates.to_vec());
+        let gate = || select(gates.clone());
         let which = prop_oneof![
             Just(Which::All),
             Just(Which::Reversed),
@@ -332,7 +332,7 @@ fn operation(names: &Names, alone: bool) -> BoxedStrategy<Operation> {
         all.push(gate().prop_map(|gate| Operation::Close { gate }).boxed());
     }
     if !faults.is_empty() {
-        all.push(select(faults.to_vec()).prop_map(|fault| Operation::Arm { fault }).boxed());
+        all.push(select(faults.clone()).prop_map(|fault| Operation::Arm { fault }).boxed());
     }
     proptest::strategy::Union::new(all).boxed()
 }
@@ -596,12 +596,12 @@ fn plans() -> impl Strategy<Value = Plan> {
         .prop_flat_map(|kind| (Just(kind), devices(kind), rows()))
         .prop_flat_map(|(kind, devices, rows)| {
             let faults = on_disks(rows, &devices);
-            let named = |which: fn(&&Fault) -> bool| {
+            let called = |which: fn(&&Fault) -> bool| {
                 faults.iter().filter(which).map(|fault| fault.row.name.clone()).collect::<Vec<_>>()
             };
             let names = Names {
-                gates: named(|fault| matches!(fault.row.then, Then::Hold { .. })),
-                faults: named(|_| true),
+                gates: called(|fault| matches!(fault.row.then, Then::Hold { .. })),
+                faults: called(|_| true),
                 disks: devices.iter().map(|device| device.name.clone()).collect(),
                 cache: devices.iter().any(|device| device.write_cache),
                 btrfs: kind == FilesystemKind::Btrfs,

@@ -8,7 +8,7 @@ use brim_trial::event::{Prepared, Run, When};
 use brim_trial::{Bytes, Event, Nanos, Plan, Verdict, judge};
 
 use crate::error::Error;
-use crate::executor;
+use crate::executor::{self, Kept};
 use crate::interrupt::Interrupt;
 use crate::kernel::Kernel;
 use crate::rig::workbench::{Preparation, State};
@@ -25,6 +25,8 @@ pub(super) struct Bench {
 pub(super) struct Outcome {
     pub(super) record: TrialRecord,
     pub(super) journal: Vec<Event>,
+    /// The disk before it and after it, of a hit that is kept.
+    pub(super) kept: Option<Kept>,
 }
 
 impl Bench {
@@ -52,6 +54,7 @@ impl Bench {
         cell: &Cell,
         plan: &Plan,
         number: u32,
+        wants: &dyn Fn(&TrialRecord) -> bool,
     ) -> Result<Outcome, RigError> {
         let seed = cell::seed(campaign_seed, &cell.id, number);
         let (State { counters, failed }, seconds) = self.prepare(plan, seed)?;
@@ -97,13 +100,20 @@ impl Bench {
             errno: verdict.errno,
             space: verdict.space,
             signature,
-            reason: verdict.reason,
+            reason: verdict.reason.as_deref().map(nameless),
             unreached: unreached.is_some(),
             data_free: data_free(&journal),
             kernel_log: count(&journal),
             nanos,
         };
-        Ok(Outcome { record, journal })
+        let is_hit = record.verdict == Some(Verdict::Reproduced);
+        let kept = if is_hit && wants(&record) {
+            let after = self.rig.take_left().map(|left| (Verdict::Reproduced, left));
+            Some(Kept { before: self.rig.image()?, after: after.into_iter().collect() })
+        } else {
+            None
+        };
+        Ok(Outcome { record, journal, kept })
     }
 
     /// What the state counted, and how long it took to reach: 0 where it was there.
@@ -121,7 +131,7 @@ impl Bench {
 }
 
 /// A cell that the rig refuses: its trial, without a verdict.
-pub(super) fn refused(campaign_seed: u64, cell: &Cell, number: u32, why: String) -> TrialRecord {
+pub(super) fn refused(campaign_seed: u64, cell: &Cell, number: u32, why: &str) -> TrialRecord {
     TrialRecord {
         cell: cell.id.clone(),
         number,
@@ -131,12 +141,26 @@ pub(super) fn refused(campaign_seed: u64, cell: &Cell, number: u32, why: String)
         errno: None,
         space: None,
         signature: None,
-        reason: Some(why),
+        reason: Some(nameless(why)),
         unreached: false,
         data_free: None,
         kernel_log: 0,
         nanos: Nanos(0),
     }
+}
+
+/// Without the numbers of block devices: which ones are free is different each time, and no two results would be the same.
+fn nameless(why: &str) -> String {
+    let mut words = String::with_capacity(why.len());
+    let mut rest = why;
+    while let Some((at, device)) =
+        ["/dev/loop", "/dev/nbd"].iter().filter_map(|device| rest.find(device).map(|at| (at, *device))).min()
+    {
+        let (before, behind) = rest.split_at(at + device.len());
+        words.push_str(before);
+        rest = behind.trim_start_matches(|digit: char| digit.is_ascii_digit());
+    }
+    words + rest
 }
 
 fn data_free(journal: &[Event]) -> Option<[Bytes; 2]> {
@@ -152,4 +176,16 @@ fn data_free(journal: &[Event]) -> Option<[Bytes; 2]> {
 fn count(journal: &[Event]) -> u64 {
     let lines = journal.iter().filter(|event| matches!(event, Event::KernelLog(_))).count();
     u64::try_from(lines).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_does_not_tell_which_block_device_it_was() {
+        let why = "mkfs.btrfs on /dev/loop12: '/dev/nbd0' is too small, 112 blocks of 4096 B";
+        assert_eq!(nameless(why), "mkfs.btrfs on /dev/loop: '/dev/nbd' is too small, 112 blocks of 4096 B");
+        assert_eq!(nameless("data_free is 65 blocks"), "data_free is 65 blocks");
+    }
 }

@@ -5,8 +5,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use brim_bundle::EXTENSION;
 use brim_campaign::result::Ended;
 use brim_campaign::{CampaignResult, Head, TrialRecord, record, signature};
+use brim_report::html::Kept;
 use brim_trial::{Event, JournalLine, Verdict};
 use object::Object;
 use rustix::fs::FlockOperation;
@@ -36,7 +38,7 @@ pub(crate) struct SeenKernel {
 /// How long a run took so far: the last line with its `began` counts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Time {
-    /// When it began, in seconds since 1970.
+    /// When it began, in milliseconds since 1970.
     pub(crate) began: u64,
     /// How long it has been at work.
     pub(crate) seconds: f64,
@@ -139,23 +141,51 @@ impl Directory {
     /// Keeps a trial that ended: its journal first, where it is one of those whose journal is kept, and then its line, in one
     /// write, so that a kill leaves it whole or not at all.
     pub(crate) fn append(&mut self, record: &TrialRecord, journal: &[Event]) -> Result<(), Error> {
-        let kind = match record.verdict {
-            Some(Verdict::Reproduced) => Some("hits"),
-            Some(Verdict::Inconclusive) => Some("inconclusive"),
-            Some(Verdict::NotReproduced) | None => None,
+        let is_kept = match record.verdict {
+            Some(Verdict::Reproduced | Verdict::Inconclusive) => true,
+            Some(Verdict::NotReproduced) | None => false,
         };
-        if let Some(kind) = kind.filter(|_| !journal.is_empty()) {
-            self.keep_journal(kind, record, journal)?;
+        if is_kept && !journal.is_empty() {
+            self.keep_journal(record, journal)?;
         }
         let mut line = serde_json::to_vec(record).unwrap_or_default();
         line.push(b'\n');
         self.trials.write_all(&line).map_err(|source| unusable(&self.path, "cannot be written", &source))
     }
 
-    fn keep_journal(&mut self, kind: &str, record: &TrialRecord, journal: &[Event]) -> Result<(), Error> {
-        let signature = record.signature.as_deref().unwrap_or("none");
-        let directory = self.path.join(kind).join(signature::directory(signature));
-        let name = format!("{}-{}.jsonl", record.cell, record.number);
+    /// Whether the journal of this trial would be kept, and with it the bundle of a hit.
+    pub(crate) fn wants(&self, record: &TrialRecord) -> bool {
+        let (directory, name) = place(record);
+        let directory = self.path.join(directory);
+        let kept = self.kept.get(&directory).copied().unwrap_or_default();
+        kept < self.keep || directory.join(format!("{name}.jsonl")).exists()
+    }
+
+    /// Where the bundle of a hit goes; its directory is made.
+    pub(crate) fn bundle(&self, record: &TrialRecord) -> Result<PathBuf, Error> {
+        let (directory, name) = place(record);
+        let directory = self.path.join(directory);
+        let made = fs::create_dir_all(&directory);
+        made.map_err(|source| unusable(&self.path, "cannot be written", &source))?;
+        Ok(directory.join(name + EXTENSION))
+    }
+
+    /// Takes the bundle of a trial over from another directory, where that has one and the trial's journal is kept here.
+    pub(crate) fn take_bundle(&self, record: &TrialRecord, from: &Path) -> Result<(), Error> {
+        let (directory, name) = place(record);
+        let theirs = from.join(&directory).join(name.clone() + EXTENSION);
+        let ours = self.path.join(&directory);
+        if !theirs.exists() || !ours.join(format!("{name}.jsonl")).exists() {
+            return Ok(());
+        }
+        let new = ours.join(format!(".{name}.new"));
+        let taken = fs::copy(&theirs, &new).and_then(|_| fs::rename(&new, ours.join(name + EXTENSION)));
+        taken.map_err(|source| unusable(&self.path, "cannot be written", &source))
+    }
+
+    fn keep_journal(&mut self, record: &TrialRecord, journal: &[Event]) -> Result<(), Error> {
+        let (directory, name) = place(record);
+        let (directory, name) = (self.path.join(directory), format!("{name}.jsonl"));
         let kept = self.kept.entry(directory.clone()).or_default();
         // A kill between the journal and the line leaves a journal that is written once more.
         let again = directory.join(&name).exists();
@@ -209,6 +239,41 @@ pub(crate) fn load(path: &Path) -> Result<(Head, Vec<TrialRecord>, Seen), Error>
         help: "name what `brim campaign run … --out` was given".to_owned(),
     })?;
     Ok((head, trials(path, false)?, read(path, "machine.json")?.unwrap_or_default()))
+}
+
+/// The trials whose journals are kept, in order of their names, each with its bundle.
+///
+/// # Errors
+/// A journal cannot be read.
+pub(crate) fn kept(path: &Path, records: &[TrialRecord]) -> Result<Vec<Kept>, Error> {
+    let mut kept = Vec::new();
+    for record in records {
+        let (directory, name) = place(record);
+        let file = path.join(&directory).join(format!("{name}.jsonl"));
+        let text = match fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(source) => return Err(Error::Journal { path: file, source }),
+        };
+        let lines = text.lines().filter_map(|line| serde_json::from_str::<JournalLine>(line).ok());
+        let bundle = path.join(&directory).join(name + EXTENSION);
+        kept.push(Kept {
+            cell: record.cell.to_string(),
+            number: record.number,
+            signature: record.signature.clone().unwrap_or_default(),
+            reproduced: record.verdict == Some(Verdict::Reproduced),
+            events: lines.map(|line| line.event).collect(),
+            bundle: bundle.exists().then(|| bundle.display().to_string()),
+        });
+    }
+    Ok(kept)
+}
+
+/// The directory of a trial whose journal is kept, in that of its campaign, and what its files are called.
+fn place(record: &TrialRecord) -> (PathBuf, String) {
+    let kind = if record.verdict == Some(Verdict::Reproduced) { "hits" } else { "inconclusive" };
+    let signature = record.signature.as_deref().unwrap_or("none");
+    (Path::new(kind).join(signature::directory(signature)), format!("{}-{}", record.cell, record.number))
 }
 
 /// How long each run took.

@@ -5,13 +5,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use brim_campaign::{Campaign, CampaignResult, Ledger};
+use brim_campaign::{Campaign, CampaignResult, Cell, Ledger, TrialRecord};
+use brim_trial::event::VerdictEvent;
+use brim_trial::{Event, Plan};
 
 use super::bench::{self, Bench, Outcome};
 use super::desk::{Desk, Order};
 use super::directory::{Directory, Seen, SeenKernel, Time};
 use super::progress::{Progress, Shown};
+use crate::bundle::{self, Ran};
 use crate::error::Error;
+use crate::executor::Kept;
 use crate::interrupt::Interrupt;
 use crate::rig::RigError;
 
@@ -182,20 +186,38 @@ impl Floor<'_> {
         let Some(bench) = benches.get_mut(at) else {
             return Err(Error::Rig { source: RigError::Unprepared, help: String::new() });
         };
-        let ended = bench.run(head.seed, cell, &plan, number);
+        let wants = |record: &TrialRecord| locked(&self.directory).wants(record);
+        let ended = bench.run(head.seed, cell, &plan, number, &wants);
         let seen = bench.seen();
         match ended {
-            Ok(outcome) => {
+            Ok(mut outcome) => {
                 self.see(kernel, seen)?;
+                if let Some(kept) = outcome.kept.take() {
+                    self.bundle(cell, &plan, &outcome, kept)?;
+                }
                 Ok(outcome)
             }
             // The rig stands, and what was asked of it is not possible: that is of this cell, and says nothing of others.
             Err(RigError::Agent(failure)) if failure.refused => {
                 let why = failure.to_string();
-                Ok(Outcome { record: bench::refused(head.seed, cell, number, why), journal: Vec::new() })
+                let record = bench::refused(head.seed, cell, number, &why);
+                Ok(Outcome { record, journal: Vec::new(), kept: None })
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Puts a hit into its bundle, which is there before its line is, as its journal is.
+    fn bundle(&self, cell: &Cell, plan: &Plan, outcome: &Outcome, kept: Kept) -> Result<(), Error> {
+        let Outcome { record, journal, .. } = outcome;
+        let path = locked(&self.directory).bundle(record)?;
+        let Some(set) = brim_report::html::sets(journal).into_iter().next() else { return Ok(()) };
+        let command = format!("{} --seed {:#x}", cell.command, record.seed);
+        let verdict = VerdictEvent { command, ..set.verdict };
+        let events = [journal.as_slice(), &[Event::Verdict(Box::new(verdict.clone()))]].concat();
+        let kernel = cell.setting.kernel.as_str();
+        // Packed without the lock: the others' trials go on.
+        bundle::save(Ran { plan, verdict: &verdict, events: &events, kept, kernel }, &path)
     }
 
     /// Notes which kernel ran a trial, before the trial counts.

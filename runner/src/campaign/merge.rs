@@ -74,6 +74,7 @@ pub(crate) fn merge(out: &Path, parts: &[PathBuf], anyway: bool) -> Result<Campa
         ledger.record(record);
         let journal = journal(part, record);
         merged.append(record, &journal)?;
+        merged.take_bundle(record, part)?;
     }
     merged.sync();
     let kernels =

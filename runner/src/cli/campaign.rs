@@ -24,6 +24,22 @@ pub(crate) enum Campaign {
         /// Write the cells to this file too, in the XML of `JUnit`
         #[arg(long, value_name = "FILE")]
         junit: Option<PathBuf>,
+        /// Write all of it to this file too, as one HTML page
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
+    },
+    /// Make the first hit of each kind smaller: scenarios that stand alone, in DIR/shrunk
+    Shrink {
+        /// Its directory
+        directory: PathBuf,
+        /// Signatures, as `brim campaign report` shows them; all, if not given
+        signatures: Vec<String>,
+        /// How often each smaller scenario is tried
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+        trials: u32,
+        /// In how many of these trials it has to fail in the same way; in most of them if not given
+        #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+        hits: Option<u32>,
     },
     /// Put the directories of shards together: what comes out is what one machine would have had
     Merge {

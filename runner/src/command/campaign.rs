@@ -4,10 +4,13 @@ use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use brim_campaign::result::{CellEnded, Ended};
-use brim_campaign::{Campaign, CampaignResult, Head, Ledger};
+use brim_bundle::EXTENSION;
+use brim_campaign::result::{CellEnded, Ended, Group};
+use brim_campaign::{Campaign, CampaignResult, Head, Ledger, signature};
 use brim_report::campaign as text;
+use brim_report::html::{self, Origin};
 
+use crate::bundle;
 use crate::campaign::Shown;
 use crate::campaign::{self, Orders, Text, directory};
 use crate::cli;
@@ -22,7 +25,12 @@ pub(crate) fn campaign(subcommand: &cli::Campaign) -> Result<Exit, Error> {
     match subcommand {
         cli::Campaign::Run(arguments) => run(arguments),
         cli::Campaign::Status { directory } => status(directory),
-        cli::Campaign::Report { directory, json, junit } => report(directory, *json, junit.as_deref()),
+        cli::Campaign::Report { directory, json, junit, html } => {
+            report(directory, *json, junit.as_deref(), html.as_deref())
+        }
+        cli::Campaign::Shrink { directory, signatures, trials, hits } => {
+            shrink(directory, signatures, *trials, *hits)
+        }
         cli::Campaign::Merge { out, parts, anyway } => merge(out, parts, *anyway),
         cli::Campaign::Compare { directory, one, other } => compare(directory, one, other),
     }
@@ -49,7 +57,7 @@ fn run(arguments: &cli::CampaignRun) -> Result<Exit, Error> {
         shown: if *tui { Shown::Screen } else { Shown::Line },
     };
     let result = campaign::run(out, &campaign, &text, orders, &interrupt)?;
-    show(&campaign.head, &result);
+    show(out, &campaign.head, &result);
     output::line(&format!("\n  in {}: `brim campaign report {0}` shows this again", out.display()));
     Ok(exit(&result))
 }
@@ -72,8 +80,14 @@ fn begun(out: &Path) -> Result<Text, Error> {
     Ok(Text { name: path.display().to_string(), text })
 }
 
-fn show(head: &Head, result: &CampaignResult) {
-    for line in text::lines(head, result, output::style(&std::io::stdout())) {
+fn show(path: &Path, head: &Head, result: &CampaignResult) {
+    let bundle = |group: &Group| {
+        let (directory, name) = (signature::directory(&group.signature), &group.first);
+        let name = format!("{}-{}{EXTENSION}", name.cell, name.number);
+        let file = path.join("hits").join(directory).join(name);
+        file.exists().then(|| file.display().to_string())
+    };
+    for line in text::lines(head, result, &bundle, output::style(&std::io::stdout())) {
         output::line(&line);
     }
 }
@@ -123,28 +137,75 @@ fn result_of(path: &Path) -> Result<(Head, CampaignResult), Error> {
     Ok((head, result))
 }
 
-fn report(path: &Path, json: bool, junit: Option<&Path>) -> Result<Exit, Error> {
+fn report(path: &Path, json: bool, junit: Option<&Path>, html: Option<&Path>) -> Result<Exit, Error> {
     let (head, result) = result_of(path)?;
+    let failed = |file: &Path, error: String| Error::Usage {
+        what: format!("cannot write {}: {error}", file.display()),
+        help: "name a file in a directory that is there".to_owned(),
+    };
     if let Some(file) = junit {
-        let failed = |error: String| Error::Usage {
-            what: format!("cannot write {}: {error}", file.display()),
-            help: "name a file in a directory that is there".to_owned(),
-        };
-        let report = text::junit(&head, &result).map_err(|error| failed(error.to_string()))?;
-        fs::write(file, report).map_err(|error| failed(error.to_string()))?;
+        let report = text::junit(&head, &result).map_err(|error| failed(file, error.to_string()))?;
+        fs::write(file, report).map_err(|error| failed(file, error.to_string()))?;
+    }
+    if let Some(file) = html {
+        let (_, records, _) = directory::load(path)?;
+        let kept = directory::kept(path, &records)?;
+        let origin = Origin { brim: bundle::brim(), journals: vec![path.display().to_string()] };
+        let page = html::campaign(&head, &result, &kept, &origin)
+            .map_err(|error| failed(file, error.to_string()))?;
+        fs::write(file, page).map_err(|error| failed(file, error.to_string()))?;
     }
     if json {
         output::line(String::from_utf8_lossy(&directory::json(&result)).trim_end());
-    } else {
-        show(&head, &result);
+    } else if html.is_none() && junit.is_none() {
+        show(path, &head, &result);
     }
     Ok(exit(&result))
+}
+
+/// Shrinks the bundle of the first hit of each kind.
+fn shrink(path: &Path, wanted: &[String], trials: u32, hits: Option<u32>) -> Result<Exit, Error> {
+    let (_, result) = result_of(path)?;
+    let (_, records, _) = directory::load(path)?;
+    let kept = directory::kept(path, &records)?;
+    let groups: Vec<&Group> = result
+        .groups
+        .iter()
+        .filter(|group| group.reproduced && (wanted.is_empty() || wanted.contains(&group.signature)))
+        .collect();
+    let unknown = wanted.iter().find(|wanted| groups.iter().all(|group| group.signature != **wanted));
+    if let Some(unknown) = unknown {
+        let known: Vec<&str> = result.groups.iter().map(|group| group.signature.as_str()).collect();
+        return Err(Error::Usage {
+            what: format!("no hit of {} has the signature {unknown:?}", path.display()),
+            help: format!("there are: {}", known.join(", ")),
+        });
+    }
+    let target = path.join("shrunk");
+    fs::create_dir_all(&target).map_err(|error| Error::Usage {
+        what: format!("cannot make {}: {error}", target.display()),
+        help: "name a campaign's directory that is writable".to_owned(),
+    })?;
+    for group in groups {
+        let bundle = kept.iter().find_map(|kept| {
+            kept.bundle.as_ref().filter(|_| kept.reproduced && kept.signature == group.signature)
+        });
+        let bundle = bundle.ok_or_else(|| Error::Usage {
+            what: format!("no bundle of {} is in {}", group.signature, path.display()),
+            help: "a campaign that another brim began has journals alone; shrink the scenario: `brim shrink`"
+                .to_owned(),
+        })?;
+        let out = target.join(signature::directory(&group.signature) + ".toml");
+        let arguments = cli::Shrink::of_bundle(bundle.clone(), trials, hits, out);
+        super::shrink::run(&arguments)?;
+    }
+    Ok(Exit::Expected)
 }
 
 fn merge(out: &Path, parts: &[PathBuf], anyway: bool) -> Result<Exit, Error> {
     let result = campaign::merge(out, parts, anyway)?;
     let (head, ..) = directory::load(out)?;
-    show(&head, &result);
+    show(out, &head, &result);
     Ok(exit(&result))
 }
 

@@ -27,6 +27,7 @@ pub(crate) fn tests() -> Vec<Test> {
         ("a_campaign_mixes_the_running_kernel_and_a_guest", BOTH, mixed),
         ("a_cell_that_mkfs_refuses_fails_alone", BTRFS, refused),
         ("a_hit_of_a_campaign_is_run_again_by_its_line", NEW_KERNEL, again),
+        ("a_hit_of_a_campaign_has_its_bundle_and_is_shrunk", NEW_KERNEL, shrunk),
     ]
 }
 
@@ -74,11 +75,14 @@ fn lines(path: &Path) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// The files under a directory, by their last two names.
+/// The journals under a directory, by their last two names.
 fn kept(path: &Path) -> Vec<String> {
     let mut names = Vec::new();
     for signature in fs::read_dir(path).into_iter().flatten().flatten() {
         for file in fs::read_dir(signature.path()).unwrap().flatten() {
+            if file.path().extension().is_none_or(|extension| extension != "jsonl") {
+                continue;
+            }
             names.push(format!("{}/{}", signature.file_name().display(), file.file_name().display()));
         }
     }
@@ -170,7 +174,12 @@ fn shards() {
     assert_eq!(merged.status.code(), exit);
     let read = |name: &str| fs::read_to_string(campaign.path(name).join("result.json")).unwrap();
     assert_eq!(read("merged"), read("whole"));
-    assert!(!kept(&campaign.path("merged/hits")).is_empty());
+    let journals = kept(&campaign.path("merged/hits"));
+    assert!(!journals.is_empty());
+    for journal in journals {
+        let bundle = campaign.path("merged/hits").join(journal.replace(".jsonl", ".brim.tar.gz"));
+        assert!(bundle.exists(), "{}", bundle.display());
+    }
     // Without one of them it is not finished, and says so.
     let part = [&words[..2], &[campaign.path("part").display().to_string()], &words[3..5]].concat();
     let output = brim(&part).output().unwrap();
@@ -280,4 +289,45 @@ fn again() {
             .collect()
     };
     assert_eq!(steps(&journal.events), steps(&lines(&campaign.path("out/hits").join(&kept[0]))));
+}
+
+/// The bundle of a hit is the hit: its disk, its seed, its steps. What is left of it stands alone and fails in the same way.
+fn shrunk() {
+    let campaign = Campaign::new(
+        "keep = 1\n[[sweep]]\nscenario = \"btrfs/fallocate-then-pwrite\"\nparams = { free = [\"65 blocks\", \"66 blocks\"] }\n\
+         stop = { trials = 2 }",
+    );
+    let out = campaign.path("out").display().to_string();
+    campaign.run("out", &[]);
+    let kept = kept(&campaign.path("out/hits"));
+    assert_eq!(kept.len(), 1, "as many as the file says: {kept:?}");
+    let bundle = campaign.path("out/hits").join(kept[0].replace(".jsonl", ".brim.tar.gz"));
+    let bundle = bundle.display().to_string();
+    let again = Journal::of(&["run", "--bundle", &bundle]);
+    assert_eq!(again.verdict()["verdict"], "reproduced");
+    let steps = |events: &[Value]| -> Vec<Value> {
+        let steps = events.iter().filter(|event| event["event"] == "step");
+        steps
+            .map(|step| serde_json::json!([step["step"], step["range"], step["returned"], step["errno"]]))
+            .collect()
+    };
+    assert_eq!(steps(&again.events), steps(&lines(&campaign.path("out/hits").join(&kept[0]))));
+    let report = brim(&["campaign", "report", &out]).output().unwrap();
+    let report = String::from_utf8(report.stdout).unwrap();
+    assert!(
+        report.contains("pwrite/ENOSPC/data") && report.contains(&format!("brim run --bundle {bundle}")),
+        "{report}"
+    );
+    let mut command = brim(&["campaign", "shrink", &out, "pwrite/ENOSPC/data", "--trials", "1"]);
+    let mark = mark(&mut command);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_nothing_left(&mark);
+    let small = campaign.path("out/shrunk/pwrite+ENOSPC+data.toml").display().to_string();
+    let verdict = Journal::of(&["run", &small, "--trials", "2"]).verdict().clone();
+    assert_eq!((&verdict["reproduced"], &verdict["failed_step"]), (&2.into(), &"pwrite".into()));
+    let output = brim(&["campaign", "shrink", &out, "fsync/EIO"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("fsync/EIO") && said.contains("there are: pwrite/ENOSPC/data"), "{said}");
 }

@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 
 use crate::Test;
 use crate::bench::{Journal, SCENARIO, brim};
+use crate::campaign::Campaign;
 use crate::needs::Need;
 
 const BROWSER: &[Need] =
@@ -15,6 +16,7 @@ const CHROMIUM: &str = "chromium";
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         ("a_report_opens_in_a_browser_with_every_plot_and_no_error", BROWSER, opens),
+        ("a_campaign_opens_in_a_browser_with_every_plot_and_no_error", BROWSER, campaign_opens),
         ("a_browser_that_finds_an_error_is_heard", &[Need::Tool(CHROMIUM)], heard),
         (
             "a_report_of_a_journal_is_that_of_its_run",
@@ -134,6 +136,48 @@ fn opens() {
     let dom = looked_at("slow", &run(&[&slow.display().to_string()]));
     assert_eq!((plots(&dom, "timeline"), plots(&dom, "lateness")), (1, 1));
 }
+
+/// A map over two parameters, a threshold, a rate that is neither, and a disk that is slow.
+fn campaign_opens() {
+    let campaign = Campaign::new(CAMPAIGN);
+    let (result, _) = campaign.run("out", &[]);
+    assert_eq!(result["thresholds"][0]["found"], "threshold", "{}", result["thresholds"]);
+    let path = campaign.path("campaign.html").display().to_string();
+    let out = campaign.path("out").display().to_string();
+    brim(&["campaign", "report", &out, "--html", &path]).output().unwrap();
+    let dom = looked_at("campaign", &fs::read_to_string(&path).unwrap());
+    assert_eq!((plots(&dom, "map"), plots(&dom, "curve")), (2, 1));
+    assert!(plots(&dom, "timeline") >= 1 && plots(&dom, "lateness") >= 1);
+    for part in [
+        "pwrite/ENOSPC/data",
+        "brim run --bundle",
+        "Latency asked and given",
+        "pwrite = ENOSPC",
+        "href=\"#run-1\"",
+    ] {
+        assert!(dom.contains(part), "{part}");
+    }
+}
+
+const CAMPAIGN: &str = r#"
+keep = 30
+[[sweep]]
+name = "free space and record"
+scenario = ["btrfs/fallocate-then-pwrite", "btrfs/fallocate-then-pwrite-aligned"]
+params = { free = "60..76 blocks", record = "131072 B..135168 B step 1024 B" }
+
+[[sweep]]
+name = "from 66 blocks on"
+scenario = "btrfs/fallocate-then-pwrite"
+params = { free = "66..84 blocks" }
+search = { param = "free", verify = 8 }
+
+[[sweep]]
+name = "on a slow disk"
+scenario = "btrfs/fallocate-then-pwrite"
+profile = "hdd-7200"
+params = { free = "66 blocks" }
+"#;
 
 /// Reads and writes that each take 2 ms longer.
 const SLOW: &str = r#"

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use brim_scenario::{Document, ScenarioError, Table};
+use brim_scenario::{Document, Scenario, ScenarioError, Table};
 use brim_trial::FilesystemKind;
 use toml::Spanned;
 
@@ -43,6 +43,16 @@ enum Selection {
 struct Axis {
     name: String,
     values: Vec<Value>,
+}
+
+impl Axis {
+    /// The scenarios that are its values, where it is theirs.
+    fn of<'a>(&'a self, campaign: &'a Campaign) -> impl Iterator<Item = (&'a str, &'a Scenario)> {
+        self.values.iter().filter_map(|value| match value {
+            Value::Scenario(word) => Some((word.as_str(), campaign.scenarios.get(word)?)),
+            _ => None,
+        })
+    }
 }
 
 #[derive(Clone)]
@@ -103,8 +113,10 @@ impl Sweep {
             .name
             .as_ref()
             .map_or_else(|| Ok(format!("sweep {}", index + 1)), |name| words(document, name, "name"))?;
-        let mut axes = vec![scenarios(document, keys, world, campaign)?];
-        axes.extend(others(document, keys, world, campaign)?);
+        let scenarios = scenarios(document, keys, world, campaign)?;
+        let others = others(document, keys, world, campaign, &scenarios)?;
+        let mut axes = vec![scenarios];
+        axes.extend(others);
         let of = |list: &Option<Spanned<Vec<Vec<String>>>>, name: &str, value: fn(Vec<String>) -> Value| {
             list.as_ref().map(|list| Axis {
                 name: name.to_owned(),
@@ -248,6 +260,7 @@ fn others(
     keys: &schema::Sweep,
     world: &dyn World,
     campaign: &mut Campaign,
+    scenarios: &Axis,
 ) -> Result<Vec<Axis>, ScenarioError> {
     let mut axes = Vec::new();
     let mut add = |name: &str, values: Vec<Value>| axes.push(Axis { name: name.to_owned(), values });
@@ -286,7 +299,7 @@ fn others(
     if let Some(faults) = &keys.without_fault {
         let mut values = Vec::new();
         for word in each(faults) {
-            without_fault(document, keys, campaign, &word)?;
+            without_fault(document, campaign, scenarios, &word)?;
             values.push(Value::WithoutFault(word.into_inner()));
         }
         add("without_fault", values);
@@ -307,16 +320,20 @@ fn others(
 /// Several faults are named together: `scrub,commit`; an empty string leaves none out.
 fn without_fault(
     document: Document<'_>,
-    keys: &schema::Sweep,
     campaign: &Campaign,
+    scenarios: &Axis,
     word: &Text,
 ) -> Result<(), ScenarioError> {
-    let here: Vec<String> = each(&keys.scenario).into_iter().map(Spanned::into_inner).collect();
     for name in word.get_ref().split(',').filter(|name| !name.is_empty()) {
-        for (scenario, read) in campaign.scenarios.iter().filter(|(word, _)| here.contains(word)) {
+        for (scenario, read) in scenarios.of(campaign) {
             let plans = read.plans(&brim_scenario::Settings::default())?;
             let faults: Vec<&str> =
                 plans.iter().flat_map(|plan| &plan.faults).map(|fault| fault.row.name.as_str()).collect();
+            if faults.is_empty() {
+                let message = format!("{scenario} has no fault");
+                let help = "leave `without_fault` out, or name scenarios that have it";
+                return Err(document.error(word.span(), &message, "of none", help));
+            }
             if !faults.contains(&name) {
                 return Err(document.unknown(word.span(), name, &format!("a fault of {scenario}"), &faults));
             }
@@ -345,9 +362,7 @@ fn params(
 ) -> Result<Vec<Axis>, ScenarioError> {
     let mut params = Vec::new();
     for (name, values) in &keys.params.0 {
-        for value in axes.first().map_or(&[][..], |axis| &axis.values) {
-            let Value::Scenario(word) = value else { continue };
-            let Some(scenario) = campaign.scenarios.get(word) else { continue };
+        for (word, scenario) in axes.iter().flat_map(|axis| axis.of(campaign)) {
             if !scenario.params().contains_key(name.get_ref()) {
                 let names: Vec<&str> = scenario.params().keys().map(String::as_str).collect();
                 return Err(document.unknown(

@@ -17,7 +17,7 @@ const SIDE_MIN: f64 = 2.0;
 /// Cells that are drawn one by one, each with its words; of more, neighbours alike are one.
 const SINGLE_MAX: usize = 2500;
 /// Maps that are drawn.
-const MAPS_MAX: usize = 12;
+pub(super) const MAPS_MAX: usize = 12;
 /// Room for a letter in a cell.
 const LETTER: f64 = 13.0;
 
@@ -65,7 +65,7 @@ impl Cell {
         }
     }
 
-    fn at<'c>(&'c self, dimension: &str) -> &'c str {
+    pub(super) fn at<'c>(&'c self, dimension: &str) -> &'c str {
         self.place.get(dimension).map_or("", String::as_str)
     }
 
@@ -96,15 +96,15 @@ impl Cell {
     }
 }
 
-const SCENARIO: &str = "scenario";
-const KERNEL: &str = "kernel";
+pub(super) const SCENARIO: &str = "scenario";
+pub(super) const KERNEL: &str = "kernel";
 const FILESYSTEM: &str = "filesystem";
 
 /// A dimension and its values, in the order in which they were tried.
 #[derive(Debug)]
-struct Dimension<'c> {
-    name: &'c str,
-    values: Vec<&'c str>,
+pub(super) struct Dimension<'c> {
+    pub(super) name: &'c str,
+    pub(super) values: Vec<&'c str>,
 }
 
 /// Many runs, for their template.
@@ -203,7 +203,7 @@ impl Overview {
     }
 }
 
-fn dimensions(cells: &[Cell]) -> Vec<Dimension<'_>> {
+pub(super) fn dimensions(cells: &[Cell]) -> Vec<Dimension<'_>> {
     let mut dimensions: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let mut seen: std::collections::BTreeSet<(&str, &str)> = std::collections::BTreeSet::new();
     for cell in cells {
@@ -217,7 +217,7 @@ fn dimensions(cells: &[Cell]) -> Vec<Dimension<'_>> {
     dimensions.into_iter().map(|(name, values)| Dimension { name, values }).collect()
 }
 
-fn row(cell: &Cell, varying: &[Dimension<'_>]) -> Row {
+pub(super) fn row(cell: &Cell, varying: &[Dimension<'_>]) -> Row {
     let interval = cell.interval.map(|(low, high)| format!(" ({}–{} %)", percent(low), percent(high)));
     Row {
         class: class(cell.verdict),
@@ -242,7 +242,7 @@ fn in_order<'d, 'c>(dimensions: &'d [Dimension<'c>]) -> impl Iterator<Item = &'d
 }
 
 /// The unit that all values end with: it is said once.
-fn unit<'v>(values: &[&'v str]) -> Option<&'v str> {
+pub(super) fn unit<'v>(values: &[&'v str]) -> Option<&'v str> {
     let unit_of = |value: &&'v str| value.split_once(' ').filter(|(number, _)| number.parse::<u64>().is_ok());
     let (_, unit) = unit_of(values.first()?)?;
     // One block and two blocks.
@@ -253,7 +253,7 @@ fn unit<'v>(values: &[&'v str]) -> Option<&'v str> {
 }
 
 /// A value without the unit that all have.
-fn bare<'v>(value: &'v str, unit: Option<&str>) -> &'v str {
+pub(super) fn bare<'v>(value: &'v str, unit: Option<&str>) -> &'v str {
     match (unit, value.split_once(' ')) {
         (Some(_), Some((number, _))) => number,
         _ => value,
@@ -261,7 +261,7 @@ fn bare<'v>(value: &'v str, unit: Option<&str>) -> &'v str {
 }
 
 /// A dimension, with its unit.
-fn named(dimension: &Dimension<'_>) -> String {
+pub(super) fn named(dimension: &Dimension<'_>) -> String {
     match unit(&dimension.values) {
         Some(unit) => format!("{} in {unit}", dimension.name),
         None => dimension.name.to_owned(),
@@ -291,7 +291,7 @@ fn layout<'d, 'c>(varying: &'d [Dimension<'c>]) -> Option<Layout<'d, 'c>> {
     Some(Layout { across, down, of_each })
 }
 
-fn maps(cells: &[Cell], varying: &[Dimension<'_>]) -> (Vec<Map>, usize) {
+pub(super) fn maps(cells: &[Cell], varying: &[Dimension<'_>]) -> (Vec<Map>, usize) {
     let Some(layout) = layout(varying) else { return (Vec::new(), 0) };
     let mut each: Vec<(Vec<&str>, Vec<&Cell>)> = Vec::new();
     let mut index: BTreeMap<Vec<&str>, usize> = BTreeMap::new();
@@ -319,7 +319,7 @@ fn maps(cells: &[Cell], varying: &[Dimension<'_>]) -> (Vec<Map>, usize) {
 }
 
 /// A number of things as a length.
-fn number(count: usize) -> f64 {
+pub(super) fn number(count: usize) -> f64 {
     f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
@@ -421,7 +421,7 @@ fn place(cell: &Cell) -> String {
 }
 
 /// Scenarios by kernels, where there are several of either.
-fn matrix(cells: &[Cell]) -> Option<Matrix> {
+pub(super) fn matrix(cells: &[Cell]) -> Option<Matrix> {
     let dimensions = dimensions(cells);
     let of = |name: &str| dimensions.iter().find(|dimension| dimension.name == name);
     let (scenarios, kernels) = (of(SCENARIO)?, of(KERNEL)?);
@@ -487,7 +487,7 @@ fn groups(cells: &[Cell], varying: &[Dimension<'_>]) -> Vec<Group> {
 }
 
 /// The values that these cells have of a dimension, neighbours joined: `66, 99, 132–140 blocks`.
-fn values_of(dimension: &Dimension<'_>, cells: &[&Cell]) -> String {
+pub(super) fn values_of(dimension: &Dimension<'_>, cells: &[&Cell]) -> String {
     let has: std::collections::BTreeSet<&str> = cells.iter().map(|cell| cell.at(dimension.name)).collect();
     let mut runs: Vec<(usize, usize)> = Vec::new();
     for (index, value) in dimension.values.iter().enumerate() {
