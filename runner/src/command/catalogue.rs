@@ -57,14 +57,14 @@ pub(crate) fn page(directory: Option<&Path>) -> Result<Exit, Error> {
     let mut scenarios = Vec::new();
     for entry in entries(directory)? {
         let scenario = entry?.scenario;
-        // The filesystem that it is about comes first.
-        let mut plans = scenario.plans(&Settings::default())?;
-        let own = scenario.default_filesystem();
-        for filesystem in FilesystemKind::ALL.into_iter().filter(|kind| *kind != own) {
+        let mut plans = Vec::new();
+        for filesystem in FilesystemKind::ALL.into_iter().filter(|kind| scenario.is_possible_on(*kind)) {
             let settings = Settings { filesystem: Some(filesystem), set: Vec::new() };
-            // One of several disks, or with acts of an administrator, is for btrfs alone.
-            plans.extend(scenario.plans(&settings).into_iter().flatten());
+            plans.extend(scenario.plans(&settings)?);
         }
+        let filesystem = scenario.default_filesystem();
+        // The filesystem that it is about comes first.
+        plans.sort_by_key(|plan| plan.filesystem.kind != filesystem);
         scenarios.push(plans);
     }
     output::line(brim_report::catalogue::page(&scenarios).trim_end());

@@ -121,8 +121,8 @@ fn rates() {
 }
 
 fn table() {
-    let output =
-        brim(&["run", "btrfs/fallocate-then-pwrite*", "--control", "--trials", "2"]).output().unwrap();
+    let names = ["btrfs/fallocate-then-pwrite", "btrfs/fallocate-then-pwrite-al*"];
+    let output = brim(&["run", names[0], names[1], "--control", "--trials", "2"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     let lines: Vec<Vec<&str>> = said.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines[0], ["on", "running", "verdict", "trials", "known", "control", "seconds"]);
