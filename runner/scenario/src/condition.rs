@@ -55,6 +55,9 @@ pub(crate) struct Scene<'a> {
     pub(crate) faults: &'a [Fault],
     /// What is done.
     pub(crate) phases: &'a [Phase],
+    /// What the steps are called that are the control's alone. The scenario has none of them, but its control is judged by the
+    /// same conditions.
+    pub(crate) of_control: &'a [String],
 }
 
 /// One entry.
@@ -201,7 +204,8 @@ fn extents(table: &Spanned<Table<Extents>>, reader: &mut Reader<'_>) -> Checked<
 /// The name of a step of the scenario.
 fn a_step(field: &Text, scene: Scene<'_>) -> Checked<String> {
     let step = check::fixed(field, "step")?;
-    let names = names(scene.phases.iter().flat_map(|phase| &phase.steps).map(|step| step.name.as_str()));
+    let steps = scene.phases.iter().flat_map(|phase| &phase.steps).map(|step| step.name.as_str());
+    let names = names(steps.chain(scene.of_control.iter().map(String::as_str)));
     if names.contains(&step.as_str()) {
         return Ok(step);
     }

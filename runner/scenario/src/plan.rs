@@ -17,7 +17,7 @@ use crate::prepare;
 use crate::quantity::Dimension;
 use crate::read::Reader;
 use crate::schema::device::Devices;
-use crate::schema::{File, Text};
+use crate::schema::{self, File, Text};
 use crate::step::{self, Disks, Ground};
 use crate::written::Place;
 
@@ -44,7 +44,8 @@ pub(crate) fn plan(
         .iter()
         .map(|phase| step::phase(phase, variant, ground, reader))
         .collect::<Checked<_>>()?;
-    let scene = Scene { filesystem, faults: &faults, phases: &phases };
+    let of_control = steps_of_control(file)?;
+    let scene = Scene { filesystem, faults: &faults, phases: &phases, of_control: &of_control };
     let conditions = file.reproduced.get_ref().iter().map(|entry| condition::condition(entry, scene, reader));
     let mut reproduced = conditions.collect::<Checked<Vec<_>>>()?;
     if reproduced.is_empty() {
@@ -73,6 +74,16 @@ pub(crate) fn plan(
         known: Vec::new(),
         step_limit: limit,
     })
+}
+
+/// What the steps are called that only the control has.
+fn steps_of_control(file: &File) -> Checked<Vec<String>> {
+    let steps = file.phases.iter().flat_map(|phase| phase.step.get_ref()).map(|step| step.get_ref());
+    let name = |step: &schema::Step| match (&step.name, &step.verb) {
+        (Some(name), _) => Some(check::fixed(name, "name")),
+        (None, verb) => verb.as_ref().map(|verb| Ok(verb.get_ref().name().to_owned())),
+    };
+    steps.filter(|step| step.only.is_some()).filter_map(|step| name(step)).collect()
 }
 
 fn faults(file: &File, variant: Variant, devices: &[Device], reader: &mut Reader<'_>) -> Checked<Vec<Fault>> {

@@ -539,6 +539,21 @@ fn a_control_is_the_scenario_with_its_changes() {
     assert!(plan.control.is_none());
 }
 
+/// A condition may be about a step that the control alone has: it is what the control is judged by.
+#[test]
+fn a_condition_names_a_step_of_the_control() {
+    let text = CONTROLLED.replace(
+        "step = \"fallocate\"",
+        "any = [ { step = \"fallocate\" }, { step = \"more\", errno = \"EIO\" } ]",
+    );
+    let scenario = parse(&text);
+    let main = plan(&scenario, None, &[]);
+    assert!(main.phases.iter().flat_map(|phase| &phase.steps).all(|step| step.name != "more"));
+    let control = scenario.controls(&settings(None, &[])).unwrap().unwrap().remove(0);
+    assert!(control.phases[0].steps.iter().any(|step| step.name == "more"));
+    assert_eq!(control.reproduced, main.reproduced);
+}
+
 #[test]
 fn a_control_is_to_be_what_the_scenario_is_not() {
     let control = |text: &str| parse(text).controls(&settings(None, &[])).unwrap().unwrap().remove(0);
