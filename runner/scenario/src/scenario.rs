@@ -91,6 +91,12 @@ impl Scenario {
         Ok(())
     }
 
+    /// Whether it makes sense on this filesystem: some of what a scenario may ask for only btrfs has.
+    #[must_use]
+    pub fn is_possible_on(&self, kind: FilesystemKind) -> bool {
+        self.possible_on(kind).is_ok()
+    }
+
     fn possible_on(&self, kind: FilesystemKind) -> Checked<()> {
         match plan::only_btrfs(&self.file) {
             Some(objection) if kind != FilesystemKind::Btrfs => Err(objection),

@@ -44,7 +44,7 @@ pub(crate) fn page(directory: Option<&Path>) -> Result<Exit, Error> {
     for entry in entries(directory)? {
         let scenario = entry?.scenario;
         let mut plans = Vec::new();
-        for filesystem in FilesystemKind::ALL {
+        for filesystem in FilesystemKind::ALL.into_iter().filter(|kind| scenario.is_possible_on(*kind)) {
             let settings = Settings { filesystem: Some(filesystem), set: Vec::new() };
             plans.extend(scenario.plans(&settings)?);
         }
