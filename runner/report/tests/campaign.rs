@@ -102,7 +102,7 @@ fn plots(page: &str, plot: &str) -> usize {
 fn every_plot_is_there() {
     let late = |histogram, max| {
         let (p50, p99) = (Nanos(1), Nanos(2));
-        let lateness = Lateness { count: 4, p50, p99, max: Nanos(max), histogram };
+        let lateness = Lateness { count: 4, p50, p99, max: Nanos(max), steps: histogram };
         let (row, lateness) = ("slow".to_owned(), Some(lateness));
         Some(Event::Fault { trial: 1, device: None, row, matches: 4, firings: 4, overdue: false, lateness })
     };

@@ -84,7 +84,7 @@ pub(crate) fn plan(
 
 /// What the steps are called that only the control has.
 fn steps_of_control(file: &File) -> Checked<Vec<String>> {
-    let steps = file.phases.iter().flat_map(|phase| phase.step.get_ref()).map(|step| step.get_ref());
+    let steps = file.phases.iter().flat_map(|phase| phase.step.get_ref()).map(toml::Spanned::get_ref);
     let name = |step: &schema::Step| match (&step.name, &step.verb) {
         (Some(name), _) => Some(check::fixed(name, "name")),
         (None, verb) => verb.as_ref().map(|verb| Ok(verb.get_ref().name().to_owned())),

@@ -297,9 +297,17 @@ pub(crate) fn is_in_use(path: &Path) -> bool {
 
 /// The journals that are in a directory of a signature, in order.
 pub(crate) fn journals(directory: &Path) -> Vec<PathBuf> {
+    ending_in(directory, ".jsonl")
+}
+
+/// The first of the bundles there, by its name.
+pub(crate) fn first_bundle(directory: &Path) -> Option<PathBuf> {
+    ending_in(directory, EXTENSION).into_iter().next()
+}
+
+fn ending_in(directory: &Path, end: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut paths: Vec<PathBuf> =
-        entries.filter(|path| path.extension().is_some_and(|extension| extension == "jsonl")).collect();
+    let mut paths: Vec<PathBuf> = entries.filter(|path| path.to_string_lossy().ends_with(end)).collect();
     paths.sort();
     paths
 }

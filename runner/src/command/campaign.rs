@@ -82,10 +82,11 @@ fn begun(out: &Path) -> Result<Text, Error> {
 
 fn show(path: &Path, head: &Head, result: &CampaignResult) {
     let bundle = |group: &Group| {
-        let (directory, name) = (signature::directory(&group.signature), &group.first);
-        let name = format!("{}-{}{EXTENSION}", name.cell, name.number);
-        let file = path.join("hits").join(directory).join(name);
-        file.exists().then(|| file.display().to_string())
+        let hits = path.join("hits").join(signature::directory(&group.signature));
+        let first = hits.join(format!("{}-{}{EXTENSION}", group.first.cell, group.first.number));
+        // Which trials of a kind are kept is for their order of arrival, and the first by its cell may not be among them.
+        let file = Some(first).filter(|first| first.exists()).or_else(|| directory::first_bundle(&hits));
+        file.map(|file| file.display().to_string())
     };
     for line in text::lines(head, result, &bundle, output::style(&std::io::stdout())) {
         output::line(&line);

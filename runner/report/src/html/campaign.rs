@@ -346,7 +346,7 @@ fn late(kept: &[Kept]) -> Vec<LatePart> {
             let Sum { trials, max, histogram } = rows.entry((row.clone(), words)).or_default();
             *trials += 1;
             *max = (*max).max(lateness.max);
-            for (bound, count) in &lateness.histogram {
+            for (bound, count) in &lateness.steps {
                 *histogram.entry(*bound).or_default() += count;
             }
         }
@@ -354,7 +354,7 @@ fn late(kept: &[Kept]) -> Vec<LatePart> {
     let part = |((fault, words), sum): ((String, String), Sum)| {
         let Sum { trials, max, histogram } = sum;
         let count: u64 = histogram.values().sum();
-        // What lies in a power of two is told by its end.
+        // What lies in a step is told by its end.
         let within = |share: u64| {
             let mut so_far = 0;
             let mut bounds = histogram.iter().map(|(bound, count)| {
@@ -365,7 +365,7 @@ fn late(kept: &[Kept]) -> Vec<LatePart> {
             enough.map_or(max, |(bound, _)| bound.min(max))
         };
         let (p50, p99) = (within(50), within(99));
-        let lateness = Lateness { count, p50, p99, max, histogram: histogram.into_iter().collect() };
+        let lateness = Lateness { count, p50, p99, max, steps: histogram.into_iter().collect() };
         LatePart { late: Late::of(&fault, &lateness), fault: text(&fault), words: text(&words), trials }
     };
     rows.into_iter().map(part).collect()

@@ -18,7 +18,7 @@ use crate::rig::workbench::Trial;
 const TICK: Duration = Duration::from_millis(50);
 /// How long a guest that has an order may say nothing at all, not even that it lives. It says that every second; a host with
 /// more to do than it can makes it late.
-const SILENCE_LIMIT: Duration = Duration::from_secs(30);
+const SILENCE_LIMIT: Duration = Duration::from_secs(90);
 /// How long a guest that hung up may take to end, so that its last words are whole.
 const END_LIMIT: Duration = Duration::from_secs(2);
 /// What is kept of the last words: half as much before a panic, and twice as much in all.
