@@ -88,6 +88,7 @@ fn failed(step: &str, errno: Errno, space: Option<SpaceKind>) -> Event {
         space,
         space_counted: false,
         nanos: Nanos(1),
+        at: None,
         by: None,
         held: None,
         problem: None,
