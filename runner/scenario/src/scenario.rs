@@ -175,7 +175,10 @@ impl Scenario {
             |objection: Objection| ScenarioError::new(objection, &self.path, &self.text, &settings.set);
         self.possible_on(kind).map_err(told)?;
         let done = self.params.each(kind, settings, |values| {
-            plans.push(plan(kind, values, &defaults)?);
+            let mut plan = plan(kind, values, &defaults)?;
+            // A scenario does not do the steps of its control, nor the control those that it leaves out.
+            plan.forget_missing_steps();
+            plans.push(plan);
             Ok(())
         });
         done.map(|()| plans).map_err(told)

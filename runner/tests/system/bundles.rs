@@ -220,6 +220,7 @@ fn something_else() {
                 "journal.jsonl",
                 "kernel.log",
                 "tickets.txt",
+                "written.json",
                 "disk.img",
             ]
             .map(|file| format!("a/{file}")),

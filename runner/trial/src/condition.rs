@@ -1,5 +1,6 @@
 //! What has to hold for a bug to be there, as a scenario says it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -201,6 +202,24 @@ impl Condition {
         steps
     }
 
+    /// Takes those out of a choice that are about steps of other names, if any is left then; one alone is no choice.
+    pub(crate) fn forget_other_steps(&mut self, names: &BTreeSet<&str>) {
+        let About::Any(alternatives) = &mut self.about else { return };
+        for alternative in alternatives.iter_mut() {
+            alternative.forget_other_steps(names);
+        }
+        let there = |alternative: &Self| match &alternative.about {
+            About::Step(step) => alternative.not || names.contains(step.step.as_str()),
+            _ => true,
+        };
+        if alternatives.iter().any(there) {
+            alternatives.retain(there);
+        }
+        if let [alone] = alternatives.as_slice() {
+            *self = Self { about: alone.about.clone(), not: self.not != alone.not };
+        }
+    }
+
     /// Forgets which reservation is to fail, for filesystems that do not tell.
     pub fn forget_space(&mut self) {
         match &mut self.about {
@@ -352,4 +371,28 @@ impl fmt::Display for ExtentLimits {
 
 fn with(errno: Option<Errno>) -> String {
     errno.map_or_else(String::new, |errno| format!(" with {errno}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_choice_is_between_steps_that_are_done() {
+        let step = |name: &str| Condition::from(StepCondition::fails(name));
+        let any = |names: &[&str]| Condition {
+            about: About::Any(names.iter().map(|name| step(name)).collect()),
+            not: false,
+        };
+        let forget = |mut condition: Condition| {
+            condition.forget_other_steps(&BTreeSet::from(["pwrite", "fsync"]));
+            condition
+        };
+        assert_eq!(forget(any(&["pwrite", "other", "fsync"])), any(&["pwrite", "fsync"]));
+        assert_eq!(forget(any(&["other", "fsync"])), step("fsync"));
+        assert_eq!(forget(any(&["one", "other"])), any(&["one", "other"]), "it never holds");
+        let not = Condition { not: true, ..step("other") };
+        let always = Condition { about: About::Any(vec![not.clone(), step("other")]), not: false };
+        assert_eq!(forget(always), not, "what never happens does not happen");
+    }
 }

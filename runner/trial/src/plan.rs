@@ -1,6 +1,6 @@
 //! A checked scenario with every parameter set: all that a trial needs to know.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use brim_device::fault::Row;
 use brim_device::{Bytes, Nanos};
@@ -317,6 +317,15 @@ impl Plan {
         self.remove_steps(|step| step.name == name);
         self.known.clear();
         true
+    }
+
+    /// Takes out of each choice of conditions those about steps that are not done, which never hold. A choice that has no other stays.
+    pub fn forget_missing_steps(&mut self) {
+        let steps = self.phases.iter().flat_map(|phase| &phase.steps);
+        let names: BTreeSet<&str> = steps.map(|step| step.name.as_str()).collect();
+        for condition in &mut self.reproduced {
+            condition.forget_other_steps(&names);
+        }
     }
 
     /// A phase that is left without steps stays, as conditions count them; there is nothing to go round for in it.

@@ -243,11 +243,13 @@ fn in_order<'d, 'c>(dimensions: &'d [Dimension<'c>]) -> impl Iterator<Item = &'d
 
 /// The unit that all values end with: it is said once.
 pub(super) fn unit<'v>(values: &[&'v str]) -> Option<&'v str> {
-    let unit_of = |value: &&'v str| value.split_once(' ').filter(|(number, _)| number.parse::<u64>().is_ok());
-    let (_, unit) = unit_of(values.first()?)?;
-    // One block and two blocks.
+    let unit_of = |value: &&'v str| {
+        value.split_once(' ').filter(|(number, _)| number.parse::<u64>().is_ok()).map(|(_, unit)| unit)
+    };
+    // One block and two blocks: that of several is longer.
+    let unit = values.iter().filter_map(unit_of).max_by_key(|unit| unit.len())?;
     let same = |value: &&'v str| {
-        unit_of(value).is_some_and(|(_, other)| other == unit || format!("{other}s") == unit)
+        unit_of(value).is_some_and(|other| other == unit || unit.strip_suffix('s') == Some(other))
     };
     values.iter().all(same).then_some(unit)
 }
