@@ -46,8 +46,8 @@ def figure(workload, value):
 
 def table(found, workloads, short=False):
     servers = list(dict.fromkeys(server for _, server in found))
-    others = [server for server in servers if server != "brim" and (server in STORES or not short)]
-    lines = [["workload", "brim", *others, "brim / best that stores"]]
+    others = [server for server in servers if server not in ("brim", "ceiling") and (server in STORES or not short)]
+    lines = [["workload", "brim", *others, "brim / best that stores", "ceiling"]]
     if not short:
         lines[0].append("CPU µs/request: brim, best")
     for workload in workloads:
@@ -55,7 +55,8 @@ def table(found, workloads, short=False):
         peers = [found[workload, server] for server in STORES if (workload, server) in found]
         best = max((peer[0] for peer in peers), default=0)
         ratio = f"{ours[0] / best:.2f}" if ours and best else "–"
-        line = [workload, *(figure(workload, found.get((workload, server))) for server in ["brim", *others]), ratio]
+        line = [workload, *(figure(workload, found.get((workload, server))) for server in ["brim", *others]), ratio,
+                figure(workload, found.get((workload, "ceiling")))]
         if not short:
             costs = [peer[2] for peer in peers if peer[2] is not None]
             mine = f"{ours[2]:.2f}" if ours and ours[2] is not None else "–"
@@ -80,7 +81,8 @@ def main(machine, free, same, out, rounds):
             "Medians. Requests are of 4 KiB unless the name says more; `k` is thousands a second. `q64` has 64 requests in\n"
             "flight, `q16x4` 16 on each of four connections. `blast-` is bench/nbdblast.c, a client that costs little; the\n"
             "others are fio and nbdcopy. The ratio is against the best server that keeps what is written: the null backends\n"
-            "are shown and left out.\n\n"
+            "are shown and left out. The ceiling is bench/ceiling.c, which keeps nothing and looks at nothing: no server is faster\n"
+            "with this client on this machine.\n\n"
             f"{table(free, workloads)}\n"
             "## Client and server on one processor\n\n"
             f"{table(same, pinned)}"
