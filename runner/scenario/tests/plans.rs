@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use brim_device::fault::ErrorName;
 use brim_scenario::{Scenario, Settings};
-use brim_trial::condition::Content;
+use brim_trial::condition::{Content, StepCondition};
 use brim_trial::event::Signal;
 use brim_trial::operation::{ExtentCount, FallocateMode, How, Release, Shared, Short, Which};
 use brim_trial::plan::{Allow, Loop};
@@ -551,7 +551,10 @@ fn a_condition_names_a_step_of_the_control() {
     assert!(main.phases.iter().flat_map(|phase| &phase.steps).all(|step| step.name != "more"));
     let control = scenario.controls(&settings(None, &[])).unwrap().unwrap().remove(0);
     assert!(control.phases[0].steps.iter().any(|step| step.name == "more"));
-    assert_eq!(control.reproduced, main.reproduced);
+    // Each chooses between the steps that it has.
+    assert_eq!(main.reproduced, [StepCondition::fails("fallocate").into()]);
+    let errno = Some(Errno::EIO);
+    assert_eq!(control.reproduced, [StepCondition { errno, ..StepCondition::fails("more") }.into()]);
 }
 
 #[test]

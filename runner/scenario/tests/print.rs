@@ -709,13 +709,18 @@ fn every_scenario_of_the_catalogue_prints_on_every_filesystem() {
             let plans = scenario.plans(&settings);
             assert!(plans.is_ok() || kind != scenario.default_filesystem(), "{}", path.display());
             for plan in plans.into_iter().flatten() {
-                let text = print(&plan, "").unwrap_or_else(|error| panic!("{}: {error:?}", path.display()));
+                let printed = print(&plan, "");
+                // Conditions on counters of btrfs have no words where the filesystem is another.
+                if kind != scenario.default_filesystem() && matches!(printed, Err(Unprintable::Refused(_))) {
+                    continue;
+                }
+                let text = printed.unwrap_or_else(|error| panic!("{}: {error:?}", path.display()));
                 assert_eq!(read(&text), without_params(&plan), "{text}");
                 count += 1;
             }
         }
     }
-    assert!(count >= 24, "{count}");
+    assert!(count >= 84, "{count}");
 }
 
 #[test]

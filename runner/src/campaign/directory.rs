@@ -185,12 +185,19 @@ impl Directory {
 
     fn keep_journal(&mut self, record: &TrialRecord, journal: &[Event]) -> Result<(), Error> {
         let (directory, name) = place(record);
+        let bundle = self.path.join(&directory).join(name.clone() + EXTENSION);
         let (directory, name) = (self.path.join(directory), format!("{name}.jsonl"));
         let kept = self.kept.entry(directory.clone()).or_default();
         // A kill between the journal and the line leaves a journal that is written once more.
         let again = directory.join(&name).exists();
         if *kept >= self.keep && !again {
-            return Ok(());
+            // Others came first while this one was packed.
+            return match fs::remove_file(bundle) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    Err(unusable(&self.path, "cannot be written", &source))
+                }
+                _ => Ok(()),
+            };
         }
         *kept += usize::from(!again);
         fs::create_dir_all(&directory)

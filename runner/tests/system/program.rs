@@ -36,9 +36,9 @@ pub(crate) fn tests() -> Vec<Test> {
 
 /// The argument that makes this binary write a block many times over, whatever comes of it.
 pub(crate) const MANY: &str = "write-many-times";
-const TIMES: u64 = 10_000;
+const TIMES: u64 = 4_000;
 
-/// Writes 10,000 blocks one behind the other; says how many had no room.
+/// Writes 4,000 blocks one behind the other; says how many had no room.
 pub(crate) fn write_many_times() {
     let file = OpenOptions::new().write(true).create_new(true).open("blob").unwrap();
     let no_room =

@@ -53,7 +53,8 @@ impl Waiting {
              {{ do.pwrite = {{ file = \"other\", offset = \"0 B\", length = \"4 KiB\" }} }}, {{ do.syncfs = {{}} }}, \
              {{ do.pwrite = {{ file = \"f\", offset = \"64 KiB\", length = \"32 KiB\" }} }}, {{ do.syncfs = {{}} }}, \
              {arms} {{ await.held = \"0\" }} ]\n[[reproduced]]\nstep = \"syncfs\"\nerrno = \"EIO\"\n"
-        ));
+        ))
+        .with_limit("4 s");
         let text = std::fs::read_to_string(&scenario.path).unwrap().replace("\"128 MiB\"", "\"320 MiB\"");
         std::fs::write(
             &scenario.path,
