@@ -151,7 +151,9 @@ fn lost_guests() {
     let trials =
         |kind: &str| all(kind).iter().map(|event| event["trial"].as_u64().unwrap()).collect::<Vec<_>>();
     assert_eq!((trials("crash"), trials("stuck")), (vec![1], vec![2, 3]), "{events:?}");
-    assert_eq!(all("crash")[0]["how"], "it ended by itself");
+    // A kernel in user mode is several processes, and now and then one of the others has time to say that this one is gone.
+    let how = all("crash")[0]["how"].as_str().unwrap();
+    assert!(how == "it ended by itself" || how.starts_with("Kernel panic"), "{how}");
     for stuck in all("stuck") {
         let held = stuck["held"][0].as_str().unwrap();
         assert!(stuck["what"] == "fsync" && held.ends_with("held by \"stop\""), "{stuck}");
