@@ -192,12 +192,6 @@ impl Campaign {
         }
         Ok(plan)
     }
-
-    /// The scenario of a cell.
-    #[must_use]
-    pub fn scenario(&self, cell: &Cell) -> Option<&Scenario> {
-        self.scenarios.get(&cell.setting.scenario)
-    }
 }
 
 fn params(setting: &Setting) -> String {

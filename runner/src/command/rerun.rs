@@ -73,6 +73,11 @@ fn refuse(arguments: &cli::Run) -> Result<(), Error> {
         ("--filesystem", parameters.filesystem.is_some()),
         ("--without-fault", !arguments.without_fault.is_empty()),
         ("--git-bisect", arguments.git_bisect),
+        ("--control", arguments.control),
+        ("--log", arguments.log.is_some()),
+        ("--config", arguments.config.is_some()),
+        ("--mkfs", arguments.mkfs.is_some()),
+        ("--mount", arguments.mount.is_some()),
     ];
     match given.into_iter().find(|(_, given)| *given) {
         None => Ok(()),

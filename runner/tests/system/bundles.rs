@@ -277,8 +277,13 @@ fn refused() {
     }
     let said = refusal(&["run", "--bundle", &bundles.path("none.brim.tar.gz")]);
     assert!(said.contains("cannot read"), "{said}");
-    let said = refusal(&["run", "--bundle", &path, "--set", "free=1 block"]);
-    assert!(said.contains("--set does not go with the bundle that is run again"), "{said}");
+    for option in
+        ["--set=free=1 block", "--control", "--log=log", "--config=hdd-7200", "--mkfs=-M", "--mount=noatime"]
+    {
+        let said = refusal(&["run", "--bundle", &path, option]);
+        let name = option.split('=').next().unwrap();
+        assert!(said.contains(&format!("{name} does not go with the bundle that is run again")), "{said}");
+    }
     let said = refusal(&["run"]);
     assert!(said.contains("required"), "{said}");
     // An archive that would write elsewhere: nothing of it is written anywhere.
